@@ -1,0 +1,89 @@
+// A model's shape: what config.json says, checked, and the numbers that follow from it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace sidewinder {
+
+// Which network the blocks belong to.
+enum class ModelKind {
+  StreamingCtc,  // model_type "streaming-mamba-ctc": features, stem, blocks, CTC head
+  Backbone,      // model_type "mamba" (Hugging Face MambaModel): blocks and final norm only
+};
+
+// Log-mel features; see dsp/log_mel.h for the formula.
+struct FeatureConfig {
+  int window_length = 0;  // samples
+  int hop_length = 0;     // samples
+  int fft_length = 0;     // samples, window zero-padded to this
+  int n_mels = 0;
+  float f_min = 0;      // Hz
+  float f_max = 0;      // Hz
+  float log_floor = 0;  // added to the energy before the logarithm
+};
+
+// Two strided convolutions over time, then a depthwise convolution that looks ahead.
+struct StemConfig {
+  int kernel = 0;     // feature frames, both convolutions
+  int stride = 0;     // both convolutions
+  int lookahead = 0;  // encoder frames
+};
+
+// The selective state space of each block: Mamba-1 (Gu and Dao 2023).
+struct SsmConfig {
+  int d_state = 0;  // N
+  int d_conv = 0;   // taps of the causal convolution
+  int expand = 0;   // d_inner = expand * d_model
+  int dt_rank = 0;  // R
+};
+
+struct ModelConfig {
+  ModelKind kind = ModelKind::StreamingCtc;
+  int sample_rate = 0;  // Hz
+  FeatureConfig features;
+  StemConfig stem;
+  int d_model = 0;
+  int n_layer = 0;
+  int d_intermediate = 0;  // gated MLP's width; 0: blocks have no MLP
+  int vocab_size = 0;
+  int blank = 0;  // id of the CTC blank
+  float norm_eps = 0;
+  SsmConfig ssm;
+  int end_padding = 0;  // zero samples appended where a stream ends, so that late words come out
+
+  int d_inner() const { return ssm.expand * d_model; }
+
+  // Samples from one encoder frame to the next.
+  int frame_hop() const { return features.hop_length * stem.stride * stem.stride; }
+
+  // Samples that encoder frame 0 needs before lookahead: frame j ends at frame_hop() * j + this (exclusive).
+  int first_frame_samples() const {
+    int feature_frames = (stem.kernel - 1) * stem.stride + stem.kernel;
+    return (feature_frames - 1) * features.hop_length + features.window_length;
+  }
+
+  // Feature frames that n samples give.
+  std::int64_t feature_frames(std::int64_t n) const {
+    return n < features.window_length ? 0 : (n - features.window_length) / features.hop_length + 1;
+  }
+
+  // Outputs of one strided, unpadded convolution of the stem over n inputs.
+  std::int64_t stem_outputs(std::int64_t n) const {
+    return n < stem.kernel ? 0 : (n - stem.kernel) / stem.stride + 1;
+  }
+
+  // Encoder frames that n samples give before lookahead holds any back.
+  std::int64_t stem_frames(std::int64_t n) const { return stem_outputs(stem_outputs(feature_frames(n))); }
+
+  // Encoder frames a whole stream of n samples gives, end padding included.
+  std::int64_t total_frames(std::int64_t n) const { return stem_frames(n + end_padding); }
+};
+
+// Reads and checks a config; origin names it in errors. Throws ModelError.
+ModelConfig parse_config(std::string_view json, const std::string& origin);
+ModelConfig load_config(const std::filesystem::path& file);
+
+}  // namespace sidewinder
