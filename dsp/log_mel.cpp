@@ -175,8 +175,16 @@ void LogMel::frame(const float* samples, float* mel, LogMelScratch& scratch) con
     for (std::size_t i = 0; i < filters_[m].count; ++i) energy += weights[i] * power[i];
     scratch.energy[m] = energy + floor;
   }
-  const Eigen::Map<const Eigen::ArrayXf, Eigen::Aligned64> energy(scratch.energy.data(), config_.n_mels);
-  Eigen::Map<Eigen::ArrayXf>(mel, config_.n_mels) = energy.log();
+  // Whole lanes of a fixed size: over a run of any length Eigen takes std::log for the ends, whose bits
+  // differ from its vector log's, and where they are depends on the address of `mel`.
+  using Lanes = Eigen::Map<Eigen::Array<float, 8, 1>, Eigen::Aligned32>;
+  std::fill(scratch.energy.begin() + config_.n_mels, scratch.energy.begin() + (config_.n_mels + 7) / 8 * 8,
+            1.0f);
+  for (int m = 0; m < config_.n_mels; m += 8) {
+    Lanes lanes(scratch.energy.data() + m);
+    lanes = lanes.log();
+  }
+  std::copy_n(scratch.energy.data(), config_.n_mels, mel);
 }
 
 Framer::Framer(int window_length, int hop_length)

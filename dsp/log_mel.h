@@ -17,7 +17,7 @@
 namespace sidewinder::dsp {
 
 inline constexpr int kMaxFftLength = 1'024;  // samples; bounds window_length too
-inline constexpr int kMaxMels = 256;
+inline constexpr int kMaxMels = 256;         // a multiple of 8
 
 // Defaults are the seed model's.
 struct LogMelConfig {
@@ -39,7 +39,7 @@ struct LogMelScratch {
   alignas(64) Array<kMaxFftLength / 2> re[2];  // (fft_length / 2) complex values, two buffers
   alignas(64) Array<kMaxFftLength / 2> im[2];
   alignas(64) Array<kMaxFftLength / 2 + 16> power;  // (fft_length / 2 + 1)
-  alignas(64) Array<kMaxMels> energy;               // (n_mels)
+  alignas(64) Array<kMaxMels> energy;               // (n_mels), filled up to whole lanes of 8
 };
 
 // One frame of samples -> one row of features. Immutable after construction: any number of threads may share

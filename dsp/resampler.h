@@ -4,8 +4,8 @@
 // lowest terms: no delay, as seen by indices. Every output is one dot product in a fixed order whose phase
 // comes from integer counters, so the bits depend on the samples only, never on how they were cut into calls.
 //
-//   y[i] = sum over n of x[n] h(i M / L - n),   h(t) = c sinc(c t) kaiser(t / W),   c = min(1, output / input
-//   rate)
+//   y[i] = sum over n of x[n] h(i M / L - n)
+//   h(t) = c sinc(c t) kaiser(t / W), c = min(1, output rate / input rate)
 //
 // W and the window's beta: J. F. Kaiser's formulas (1974; Oppenheim and Schafer, Discrete-Time Signal
 // Processing, 7.5.3) for 90 dB and a transition from 0.9 to 1.1 of the lower of the two Nyquist frequencies

@@ -1,0 +1,18 @@
+// The table of `sidewinder`'s subcommands.
+#pragma once
+
+#include <functional>
+
+#include <CLI/CLI.hpp>
+
+namespace sidewinder {
+
+// Declares a subcommand with its options under `app`. When it is the one chosen, `run` is set to what it
+// does, which returns an exit code.
+using AddCommand = void (*)(CLI::App& app, std::function<int()>& run);
+
+void add_transcribe_command(CLI::App& app, std::function<int()>& run);
+
+inline constexpr AddCommand kCommands[] = {add_transcribe_command};
+
+}  // namespace sidewinder

@@ -1,0 +1,145 @@
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <set>
+
+#include "daemon/cli/commands.h"
+#include "daemon/cli/exit_code.h"
+#include "daemon/cli/model_folder.h"
+#include "daemon/transcribe/transcribe.h"
+
+namespace sidewinder {
+namespace {
+
+// What the shell gives, before it is checked as a whole.
+struct Arguments {
+  TranscribeOptions options;
+  std::string output;
+  std::string model;
+  std::string channel = "mix";
+  std::string sample_format;
+  int rate = 0;
+  int channels = 1;
+  int chunk_ms = 0;
+};
+
+ChannelChoice parse_channel(const std::string& text) {
+  if (text == "mix") return {ChannelChoice::Kind::Mix, 0};
+  if (text == "each") return {ChannelChoice::Kind::Each, 0};
+  int number = 0;
+  for (char c : text) number = (c >= '0' && c <= '9' && number < 10000) ? number * 10 + (c - '0') : -100000;
+  if (number < 1)
+    throw CLI::ValidationError("--channel", "must be mix, each or a number from 1, not " + text);
+  return {ChannelChoice::Kind::One, number};
+}
+
+// Two inputs that would write the same file: the second would overwrite the first.
+void refuse_same_names(const TranscribeOptions& options) {
+  std::set<std::string> stems;
+  for (const std::string& input : options.inputs) {
+    std::string stem = std::filesystem::path(input).stem().string();
+    if (!stems.insert(stem).second)
+      throw CLI::ValidationError("--output", "two inputs are named " + stem +
+                                                 ", so one transcript would overwrite the "
+                                                 "other; transcribe them into different folders");
+  }
+}
+
+void check(Arguments& arguments) {
+  TranscribeOptions& options = arguments.options;
+  options.model = arguments.model.empty() ? default_model_folder() : std::filesystem::path(arguments.model);
+  options.channel = parse_channel(arguments.channel);
+  options.chunk_ms = arguments.chunk_ms > 0 ? arguments.chunk_ms : options.realtime ? 320 : 2000;
+  if (std::count(options.inputs.begin(), options.inputs.end(), "-") > 1)
+    throw CLI::ValidationError("-", "standard input can be read once only");
+  if (!arguments.sample_format.empty() || arguments.rate != 0) {
+    if (std::find(options.inputs.begin(), options.inputs.end(), "-") == options.inputs.end())
+      throw CLI::ValidationError("--rate, --sample-format", "describe standard input, so give - as an input");
+    if (arguments.sample_format.empty() || arguments.rate == 0)
+      throw CLI::ValidationError("--rate, --sample-format", "samples without a header need both");
+    options.raw =
+        PcmFormat{*parse_sample_format(arguments.sample_format), arguments.rate, arguments.channels};
+  }
+  bool cues = options.format == TranscriptFormat::Srt || options.format == TranscriptFormat::Vtt;
+  bool several = options.inputs.size() > 1 || options.channel.kind == ChannelChoice::Kind::Each;
+  if (cues && several && arguments.output.empty())
+    throw CLI::ValidationError("--format", "srt and vtt hold one stream a file, so give --output DIR");
+  if (arguments.output.empty()) return;
+  refuse_same_names(options);
+  std::error_code error;
+  std::filesystem::create_directories(arguments.output, error);
+  if (error || !std::filesystem::is_directory(arguments.output))
+    throw OutputError(arguments.output + ": " + (error ? error.message() : "not a directory") +
+                      "; choose another place for --output");
+  options.output = arguments.output;
+}
+
+}  // namespace
+
+void add_transcribe_command(CLI::App& app, std::function<int()>& run) {
+  auto arguments = std::make_shared<Arguments>();
+  TranscribeOptions& options = arguments->options;
+  CLI::App* command = app.add_subcommand("transcribe", "Write down what is said in recordings");
+  command
+      ->add_option("FILE", options.inputs,
+                   "Sound files of any format and rate; - is standard input (WAV, or samples "
+                   "described by --rate and --sample-format)")
+      ->required();
+  std::map<std::string, TranscriptFormat> formats{{"text", TranscriptFormat::Text},
+                                                  {"json", TranscriptFormat::Json},
+                                                  {"srt", TranscriptFormat::Srt},
+                                                  {"vtt", TranscriptFormat::Vtt}};
+  command->add_option("-f,--format", options.format, "text (default), json, srt or vtt")
+      ->transform(CLI::CheckedTransformer(formats).description(""))
+      ->type_name("NAME");
+  command
+      ->add_option("-o,--output", arguments->output,
+                   "Write NAME.txt, .json, .srt or .vtt for each input here")
+      ->type_name("DIR");
+  command
+      ->add_option("-m,--model", arguments->model,
+                   "Model folder (default: $SIDEWINDER_MODEL, or the shipped one)")
+      ->type_name("DIR");
+  std::map<std::string, EngineChoice> engines{
+      {"auto", EngineChoice::Auto}, {"cpu", EngineChoice::Cpu}, {"cuda", EngineChoice::Cuda}};
+  command->add_option("-e,--engine", options.engine, "auto (default), cpu or cuda")
+      ->transform(CLI::CheckedTransformer(engines).description(""))
+      ->type_name("NAME");
+  command
+      ->add_option("--chunk-ms", arguments->chunk_ms,
+                   "Audio a step, milliseconds (default 2000; 320 with --realtime); "
+                   "does not change the words")
+      ->check(CLI::Range(10, 600000).description(""));
+  command->add_option("--threads", options.threads, "Threads of the CPU engine (default: one a core)")
+      ->check(CLI::Range(1, 1024).description(""));
+  command
+      ->add_option("--channel", arguments->channel,
+                   "mix (default), a channel's number from 1, or each by itself")
+      ->type_name("N|mix|each");
+  command->add_flag("--progress", options.progress, "Show a bar, if standard error is a terminal");
+  command->add_flag("--realtime", options.realtime, "Take the audio no faster than it was spoken");
+  command->add_option("--rate", arguments->rate, "Standard input without a header: Hz")
+      ->check(CLI::Range(8000, 192000).description(""))
+      ->type_name("HZ");
+  command
+      ->add_option("--sample-format", arguments->sample_format,
+                   "Standard input without a header: u8, s16le, s24le, s32le, f32le or f64le")
+      ->check([](const std::string& name) {
+        return parse_sample_format(name) ? std::string()
+                                         : name + " is not u8, s16le, s24le, s32le, f32le or f64le";
+      })
+      ->type_name("NAME");
+  command
+      ->add_option("--channels", arguments->channels, "Standard input without a header: channels (default 1)")
+      ->check(CLI::Range(1, 1024).description(""));
+  command->footer(
+      "Exit codes: 0 all done; 1 an input failed (the others were finished); 2 the command line is wrong;\n"
+      "3 the model can't be used; 4 an output can't be written; 5 the engine asked for is not there; 130 "
+      "interrupted.");
+  command->callback([arguments, &run] {
+    check(*arguments);
+    run = [arguments] { return transcribe(arguments->options); };
+  });
+}
+
+}  // namespace sidewinder

@@ -1,0 +1,453 @@
+#include "daemon/transcribe/transcribe.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <thread>
+
+#include <signal.h>
+#include <unistd.h>
+
+#include "daemon/audio/audio_reader.h"
+#include "daemon/cli/exit_code.h"
+#include "daemon/transcribe/progress_bar.h"
+#include "daemon/transcribe/sink.h"
+#include "dsp/resampler.h"
+#include "model/decoder.h"
+#include "model/slot_pool.h"
+#include "model/tokenizer.h"
+
+namespace sidewinder {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Streams that run at once; further inputs wait for a slot.
+constexpr std::uint32_t kMostSlots = 32;
+
+volatile sig_atomic_t interrupted = 0;
+
+// Ctrl-C ends the inputs where they are, and their transcripts are finished; a second one ends the process.
+void catch_interrupt() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { interrupted = 1; };
+  action.sa_flags = static_cast<int>(SA_RESETHAND);  // and no SA_RESTART, so that a blocked read returns
+  sigaction(SIGINT, &action, nullptr);
+}
+
+// One stream: a channel (or the mix) of one input, with everything that carries it from chunk to chunk.
+struct Stream {
+  SlotLease lease;
+  int channel;  // from 0, or -1 for the mix
+  dsp::ResamplerState resampler;
+  std::unique_ptr<Decoder> decoder;
+  std::unique_ptr<TranscriptWriter> writer;
+  std::vector<float> mono;     // (frames) at the input's rate
+  std::vector<float> samples;  // at the model's rate: what the next step takes
+  std::size_t ready = 0;       // of these, filled
+  std::int64_t heard = 0;      // samples at the model's rate so far
+  std::size_t row = 0;         // of the batch, during a step
+  double engine_seconds = 0;
+};
+
+// Where an input's transcript goes; declared before the writers that point into it.
+struct Destination {
+  std::vector<std::unique_ptr<FileOutput>> files;  // with --output: one, or one a channel
+  std::unique_ptr<OrderedOutput> channels;         // --channel each in one document
+};
+
+struct Input {
+  std::size_t index = 0;  // of options.inputs
+  std::string name;
+  Clock::time_point start;
+  std::unique_ptr<AudioReader> reader;
+  std::unique_ptr<dsp::ResamplerFilter> filter;
+  Destination to;
+  std::vector<Stream> streams;
+  std::vector<float> interleaved;  // (frames, channels): one chunk
+  bool ended = false;
+  std::optional<std::string> error;
+  bool output_failed = false;
+  double read_seconds = 0;
+  float peak = 0;
+  std::int64_t full_scale = 0;  // samples at full scale, over all channels
+};
+
+class Transcriber {
+ public:
+  explicit Transcriber(const TranscribeOptions& options)
+      : options_(options),
+        model_(load_model(options.model)),
+        tokenizer_(options.model / "tokens.txt", model_.config.vocab_size),
+        slots_(options.channel.kind == ChannelChoice::Kind::Each
+                   ? kMostSlots
+                   : static_cast<std::uint32_t>(std::min<std::size_t>(kMostSlots, options.inputs.size()))),
+        chosen_(make_engine(options.engine, model_, engine_options())),
+        pool_(slots_),
+        ordered_(standard_output_, options.inputs.size()),
+        progress_(options.progress) {
+    if (options.progress && !chosen_.note.empty()) report(chosen_.note);
+    batch_.reserve(slots_);
+    results_.resize(slots_);
+  }
+
+  int run() {
+    const bool array =
+        options_.format == TranscriptFormat::Json && !options_.output && options_.inputs.size() > 1;
+    if (array) standard_output_.write("[\n");
+    const Clock::time_point start = Clock::now();
+    for (std::int64_t chunk = 1; admit() || !active_.empty(); ++chunk) {
+      if (options_.realtime)
+        std::this_thread::sleep_until(start + chunk * std::chrono::milliseconds(options_.chunk_ms));
+      for (Input& input : active_) read_chunk(input);
+      step();
+      for (Input& input : active_) guard_output(input, [&] { deliver(input); });
+      for (Input& input : active_)
+        if (input.ended) guard_output(input, [&] { finish(input); });
+      std::erase_if(active_, [](const Input& input) { return input.ended; });
+      show_progress();
+    }
+    if (array) standard_output_.write("]\n");
+    standard_output_.flush();
+    return interrupted ? kExitInterrupted : exit_code_;
+  }
+
+ private:
+  EngineOptions engine_options() const {
+    int cores = std::max(1u, std::thread::hardware_concurrency());
+    int threads = options_.threads > 0 ? options_.threads : std::min<int>(cores, static_cast<int>(slots_));
+    // The resampler may round up; a flushed tail is far shorter.
+    std::uint32_t samples =
+        static_cast<std::uint32_t>(options_.chunk_ms) * model_.config.sample_rate / 1000 + 1;
+    return {
+        .slots = slots_, .max_batch = slots_, .max_samples = std::max(samples, 1024u), .threads = threads};
+  }
+
+  void report(const std::string& message) {
+    progress_.hide();
+    std::fprintf(stderr, "sidewinder: %s\n", message.c_str());
+  }
+
+  // Opens inputs while slots are free. False once all have been opened.
+  bool admit() {
+    while (next_ < options_.inputs.size() && !interrupted) {
+      if (!waiting_) waiting_ = open(next_);
+      if (waiting_) {
+        std::size_t wanted =
+            options_.channel.kind == ChannelChoice::Kind::Each ? waiting_->reader->channels() : 1;
+        if (wanted > pool_.available()) return true;
+        guard_output(*waiting_, [&] { start(*waiting_); });
+        if (!waiting_->output_failed) active_.push_back(std::move(*waiting_));
+        waiting_.reset();
+      }
+      ++next_;
+    }
+    return false;
+  }
+
+  // An input with its reader, or nothing after saying why not.
+  std::optional<Input> open(std::size_t index) {
+    Input input;
+    input.index = index;
+    input.name = options_.inputs[index];
+    input.start = Clock::now();
+    try {
+      input.reader =
+          input.name == "-" ? open_pcm_stream(STDIN_FILENO, options_.raw) : open_sound_file(input.name);
+      check_channels(*input.reader);
+      input.filter = std::make_unique<dsp::ResamplerFilter>(input.reader->rate(), model_.config.sample_rate);
+      return input;
+    } catch (const AudioError& error) {
+      report(input.name + ": " + error.what());
+      exit_code_ = std::max<int>(exit_code_, kExitInput);
+      fail_document(index, error.what());
+      return std::nullopt;
+    }
+  }
+
+  void check_channels(const AudioReader& reader) const {
+    const ChannelChoice& choice = options_.channel;
+    std::string has =
+        "it has " + std::to_string(reader.channels()) + (reader.channels() == 1 ? " channel" : " channels");
+    if (choice.kind == ChannelChoice::Kind::One && choice.number > reader.channels())
+      throw AudioError(has + ", not " + std::to_string(choice.number) + "; choose another --channel");
+    if (choice.kind == ChannelChoice::Kind::Each && reader.channels() > static_cast<int>(kMostSlots))
+      throw AudioError(has + "; --channel each takes up to " + std::to_string(kMostSlots) +
+                       ", so choose one or mix");
+  }
+
+  // In an array of JSON objects a failed input has one too, so that positions still match the command line.
+  void fail_document(std::size_t index, const std::string& why) {
+    if (options_.output) return;
+    if (options_.format == TranscriptFormat::Json) {
+      Sink& sink = ordered_.writer(index);
+      sink.write(json_failure(options_.inputs[index], why));
+      end_document(index, sink);
+    }
+    ordered_.close(index);
+  }
+
+  void end_document(std::size_t index, Sink& sink) {
+    if (options_.format != TranscriptFormat::Json) return;
+    bool last = options_.output || index + 1 == options_.inputs.size();
+    sink.write(last ? "\n" : ",\n");
+  }
+
+  // A transcript file that can't be written ends its input only; standard output ends everything.
+  template <typename Action>
+  void guard_output(Input& input, Action&& action) {
+    if (input.output_failed) return;
+    try {
+      action();
+    } catch (const OutputError& error) {
+      if (!options_.output) throw;
+      report(error.what());
+      exit_code_ = std::max<int>(exit_code_, kExitOutput);
+      input.output_failed = true;
+      input.ended = true;
+    }
+  }
+
+  void start(Input& input) {
+    const AudioReader& reader = *input.reader;
+    bool each = options_.channel.kind == ChannelChoice::Kind::Each;
+    int first = each                                                ? 0
+                : options_.channel.kind == ChannelChoice::Kind::One ? options_.channel.number - 1
+                                                                    : -1;
+    int count = each ? reader.channels() : 1;
+    std::size_t frames =
+        std::max<std::size_t>(1, static_cast<std::size_t>(reader.rate()) * options_.chunk_ms / 1000);
+    // Past 8 channels chunks get shorter, so that memory stays in bounds.
+    frames = std::max<std::size_t>(1, std::min(frames, frames * 8 / reader.channels()));
+    input.interleaved.resize(frames * reader.channels());
+    open_destination(input, count);
+    for (int i = 0; i < count; ++i) {
+      Sink& sink = stream_sink(input, i);
+      if (input.to.channels) sink.write(channel_heading(i));
+      Stream stream{.lease = *pool_.acquire(),
+                    .channel = first + i,
+                    .resampler = {},
+                    .decoder = nullptr,
+                    .writer = nullptr,
+                    .mono = {},
+                    .samples = {}};
+      chosen_.engine->reset(stream.lease.index());
+      stream.decoder = make_best_path_decoder(model_.config, tokenizer_);
+      stream.writer = make_transcript_writer(options_.format, transcript_start(input, stream), sink);
+      stream.mono.resize(frames);
+      stream.samples.resize(
+          std::max(input.filter->max_outputs(frames), input.filter->max_outputs(input.filter->lookahead())));
+      input.streams.push_back(std::move(stream));
+    }
+  }
+
+  bool one_file_a_channel() const {
+    return options_.format == TranscriptFormat::Srt || options_.format == TranscriptFormat::Vtt;
+  }
+
+  void open_destination(Input& input, int count) {
+    const bool each = options_.channel.kind == ChannelChoice::Kind::Each;
+    if (options_.output) {
+      std::string stem = input.name == "-" ? "stdin" : std::filesystem::path(input.name).stem().string();
+      int files = each && one_file_a_channel() ? count : 1;
+      for (int i = 0; i < files; ++i) {
+        std::string number = files > 1 ? "." + std::to_string(i + 1) : "";
+        input.to.files.push_back(
+            std::make_unique<FileOutput>(*options_.output / (stem + number + extension(options_.format))));
+      }
+    }
+    Sink& document = document_sink(input);
+    if (!options_.output && options_.format == TranscriptFormat::Text && options_.inputs.size() > 1)
+      document.write("== " + input.name + " ==\n");
+    if (!each || one_file_a_channel()) return;
+    if (options_.format == TranscriptFormat::Json) document.write("{\"channels\":[\n");
+    input.to.channels = std::make_unique<OrderedOutput>(document, count);
+  }
+
+  Sink& document_sink(Input& input) {
+    if (options_.output) return *input.to.files.front();
+    return ordered_.writer(input.index);
+  }
+
+  Sink& stream_sink(Input& input, std::size_t stream) {
+    if (input.to.channels) return input.to.channels->writer(stream);
+    if (input.to.files.size() > 1) return *input.to.files[stream];
+    return document_sink(input);
+  }
+
+  std::string channel_heading(int channel) const {
+    if (options_.format == TranscriptFormat::Json) return channel == 0 ? "" : ",\n";
+    return "channel " + std::to_string(channel + 1) + ":\n";
+  }
+
+  TranscriptStart transcript_start(const Input& input, const Stream& stream) const {
+    std::filesystem::path folder = std::filesystem::weakly_canonical(model_.folder);
+    return {.file = input.name,
+            .sample_rate = input.reader->rate(),
+            .model_rate = model_.config.sample_rate,
+            .channels = input.reader->channels(),
+            .channel = stream.channel < 0 ? "mix" : std::to_string(stream.channel + 1),
+            .engine = chosen_.engine->name(),
+            .model_name = folder.filename().string(),
+            .model_hash = hex(model_.hash)};
+  }
+
+  // One chunk of every channel asked for, resampled; none and `ended` at the input's end.
+  void read_chunk(Input& input) {
+    const Clock::time_point start = Clock::now();
+    const std::size_t channels = static_cast<std::size_t>(input.reader->channels());
+    std::size_t frames = 0;
+    try {
+      if (!interrupted) frames = input.reader->read(input.interleaved);
+    } catch (const AudioError& error) {
+      input.error = error.what();
+    }
+    input.ended = frames == 0;
+    for (std::size_t i = 0; i < frames * channels; ++i) {
+      float level = std::abs(input.interleaved[i]);
+      input.peak = std::max(input.peak, level);
+      constexpr float kFullScale = 32767.0f / 32768.0f;
+      input.full_scale += level >= kFullScale;
+    }
+    for (Stream& stream : input.streams) {
+      take_channel(input, stream, frames);
+      stream.ready =
+          input.ended
+              ? input.filter->flush(stream.resampler, stream.samples)
+              : input.filter->process(stream.resampler, std::span(stream.mono).first(frames), stream.samples);
+      stream.heard += static_cast<std::int64_t>(stream.ready);
+    }
+    input.read_seconds += seconds_since(start);
+  }
+
+  static void take_channel(const Input& input, Stream& stream, std::size_t frames) {
+    const std::size_t channels = static_cast<std::size_t>(input.reader->channels());
+    for (std::size_t frame = 0; frame < frames; ++frame) {
+      const float* row = input.interleaved.data() + frame * channels;
+      if (stream.channel >= 0) {
+        stream.mono[frame] = row[stream.channel];
+        continue;
+      }
+      float sum = 0;
+      for (std::size_t c = 0; c < channels; ++c) sum += row[c];
+      stream.mono[frame] = sum / static_cast<float>(channels);
+    }
+  }
+
+  void step() {
+    batch_.clear();
+    std::size_t samples = 0;
+    for (Input& input : active_)
+      for (Stream& stream : input.streams) {
+        stream.row = batch_.size();
+        batch_.push_back({stream.lease.index(), std::span(stream.samples).first(stream.ready), input.ended});
+        samples += stream.ready;
+      }
+    if (batch_.empty()) return;
+    const Clock::time_point start = Clock::now();
+    chosen_.engine->step(batch_, results_);
+    const double second_a_sample =
+        seconds_since(start) / static_cast<double>(std::max<std::size_t>(samples, 1));
+    for (Input& input : active_)
+      for (Stream& stream : input.streams)
+        stream.engine_seconds += second_a_sample * static_cast<double>(stream.ready);
+  }
+
+  // Words of the step to the input's transcripts.
+  void deliver(Input& input) {
+    for (Stream& stream : input.streams) {
+      words_.clear();
+      stream.decoder->advance(results_[stream.row], words_);
+      if (input.ended) stream.decoder->finish(words_);
+      if (!words_.empty()) progress_.hide();
+      for (Word& word : words_) {
+        // Words that came out of the padding end with the audio.
+        word.begin = std::min(word.begin, stream.heard);
+        word.end = std::min(word.end, stream.heard);
+        stream.writer->word(word);
+      }
+    }
+  }
+
+  void finish(Input& input) {
+    if (!input.error) input.error = input.reader->defect();
+    if (interrupted) input.error.reset();
+    if (input.error) {
+      report(input.name + ": " + *input.error);
+      exit_code_ = std::max<int>(exit_code_, kExitInput);
+    }
+    warn(input);
+    for (std::size_t i = 0; i < input.streams.size(); ++i) {
+      Stream& stream = input.streams[i];
+      stream.writer->finish({.samples = input.reader->frames_read(),
+                             .wall_seconds = seconds_since(input.start),
+                             .read_seconds = input.read_seconds,
+                             .engine_seconds = stream.engine_seconds,
+                             .error = input.error});
+      if (input.to.channels) input.to.channels->close(i);
+    }
+    Sink& document = document_sink(input);
+    if (input.to.channels && options_.format == TranscriptFormat::Json) document.write("\n]}");
+    end_document(input.index, document);
+    if (options_.output)
+      for (auto& file : input.to.files) file->finish();
+    else
+      ordered_.close(input.index);
+    audio_done_ += static_cast<double>(input.reader->frames_read()) / input.reader->rate();
+  }
+
+  void warn(const Input& input) {
+    std::int64_t samples = input.reader->frames_read() * input.reader->channels();
+    if (samples > 0 && input.peak == 0)
+      report(input.name +
+             ": warning: every sample is zero, so there is nothing to hear; check the microphone or channel");
+    if (input.full_scale * 1000 > samples)
+      report(input.name + ": warning: " + std::to_string(input.full_scale * 100 / samples) +
+             " % of the samples are at full scale (clipped), so words will be missed; record quieter");
+  }
+
+  void show_progress() {
+    double done = audio_done_, total = audio_done_;
+    bool known = next_ == options_.inputs.size();
+    for (const Input& input : active_) {
+      done += static_cast<double>(input.reader->frames_read()) / input.reader->rate();
+      known = known && input.reader->expected_frames();
+      total += static_cast<double>(input.reader->expected_frames().value_or(0)) / input.reader->rate();
+    }
+    progress_.update(done, known ? std::optional(total) : std::nullopt);
+  }
+
+  const TranscribeOptions& options_;
+  Model model_;
+  Tokenizer tokenizer_;
+  std::uint32_t slots_;
+  ChosenEngine chosen_;
+  SlotPool pool_;
+  StandardOutput standard_output_;
+  OrderedOutput ordered_;
+  ProgressBar progress_;
+  std::size_t next_ = 0;          // first input not opened yet, or being opened
+  std::optional<Input> waiting_;  // opened, but no slot is free
+  std::vector<Input> active_;
+  std::vector<StreamInput> batch_;
+  std::vector<StreamOutput> results_;
+  std::vector<Word> words_;
+  double audio_done_ = 0;  // seconds of the inputs that have ended
+  int exit_code_ = kExitOk;
+};
+
+}  // namespace
+
+int transcribe(const TranscribeOptions& options) {
+  catch_interrupt();
+  signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of the write, which has a name
+  return Transcriber(options).run();
+}
+
+}  // namespace sidewinder

@@ -1,0 +1,39 @@
+// `sidewinder transcribe`: recordings in, transcripts out, many at once in one batch.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "daemon/audio/pcm.h"
+#include "daemon/engine_choice.h"
+#include "daemon/transcribe/transcript_writer.h"
+
+namespace sidewinder {
+
+// Which of an input's channels become streams.
+struct ChannelChoice {
+  enum class Kind { Mix, One, Each } kind = Kind::Mix;
+  int number = 0;  // One: from 1
+};
+
+struct TranscribeOptions {
+  std::vector<std::string> inputs;  // paths; "-" is standard input
+  TranscriptFormat format = TranscriptFormat::Text;
+  std::optional<std::filesystem::path> output;  // folder for one transcript an input; else standard output
+  std::filesystem::path model;
+  EngineChoice engine = EngineChoice::Auto;
+  int chunk_ms = 2000;
+  int threads = 0;  // 0: one a core, no more than inputs
+  ChannelChoice channel;
+  bool progress = false;         // a bar on standard error, if that is a terminal
+  bool realtime = false;         // no faster than the audio was spoken
+  std::optional<PcmFormat> raw;  // standard input without a header
+};
+
+// Runs to the end and returns an exit code (daemon/cli/exit_code.h); says what went wrong on standard error,
+// a line each. Throws ModelError, EngineUnavailable, and OutputError for standard output.
+int transcribe(const TranscribeOptions& options);
+
+}  // namespace sidewinder
