@@ -4,7 +4,9 @@
 usage: npz_to_safetensors.py IN.npz OUT.safetensors [ARRAY ...]      (all numeric arrays where none is named)
 """
 import ast
+import itertools
 import json
+import operator
 import struct
 import sys
 import zipfile
@@ -19,11 +21,13 @@ def read_npy(data):
     (length,) = struct.unpack(width, data[8:start])
     header = ast.literal_eval(data[start : start + length].decode("latin1"))
     dtype, shape, values = header["descr"], header["shape"], data[start + length :]
-    if header["fortran_order"] and len(shape) > 1:
-        rows, columns = shape  # a transposed matrix: nothing else is stored this way here
-        size = int(dtype[2:])
-        cells = [values[i : i + size] for i in range(0, len(values), size)]
-        values = b"".join(cell for row in range(rows) for cell in cells[row::rows])
+    if header["fortran_order"]:
+        size, strides, step = int(dtype[2:]), [], int(dtype[2:])
+        for extent in shape:
+            strides.append(step)
+            step *= extent
+        starts = (sum(map(operator.mul, at, strides)) for at in itertools.product(*map(range, shape)))
+        values = b"".join(values[start : start + size] for start in starts)
     return dtype, shape, values
 
 
