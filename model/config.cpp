@@ -158,11 +158,20 @@ void parse_hugging_face_mamba(const Fields& top, ModelConfig& config) {
 }  // namespace
 
 ModelConfig parse_config(std::string_view text, const std::string& origin) {
+  // Writing a value into a message recurses, so that one nested without end would exhaust the stack.
+  auto refuse_depth = [&](int depth, json::parse_event_t, json&) {
+    constexpr int kDeepest = 16;
+    if (depth > kDeepest) throw ModelError(origin + ": nested too deeply; export the model again");
+    return true;
+  };
   json document;
   try {
-    document = json::parse(text);
+    document = json::parse(text, refuse_depth);
   } catch (const json::exception& error) {
-    throw ModelError(origin + ": not valid JSON (" + error.what() + "); export the model again");
+    // Without the library's "[json.exception...] " before and a token of any length behind.
+    std::string why = error.what();
+    why = why.substr(why.find("] ") + 2, 160);
+    throw ModelError(origin + ": not valid JSON (" + why + "); export the model again");
   }
   Fields top(document, origin, "");
   ModelConfig config;
@@ -181,7 +190,7 @@ ModelConfig load_config(const std::filesystem::path& file) {
   auto size = std::filesystem::file_size(file, error);
   if (error)
     throw ModelError(file.string() + ": " + error.message() +
-                     "; a model folder holds config.json, model.safetensors and tokens.txt");
+                     "; check the path: a model folder holds config.json, model.safetensors and tokens.txt");
   constexpr std::uintmax_t kLargest = 1 << 20;
   if (size > kLargest) throw ModelError(file.string() + ": larger than 1 MiB, so not a model's config.json");
   std::ifstream in(file, std::ios::binary);

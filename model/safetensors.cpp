@@ -57,7 +57,7 @@ json parse_header(std::string_view text, const std::string& origin) {
   std::set<std::string> names;
   auto refuse_duplicates = [&](int depth, json::parse_event_t event, json& value) {
     if (event == json::parse_event_t::key && depth == 1 && !names.insert(value.get<std::string>()).second)
-      fail(origin, "tensor \"" + value.get<std::string>() + "\" is listed twice");
+      fail(origin, tensor_text(value.get<std::string>()) + " is listed twice");
     if (event == json::parse_event_t::object_start && depth > 4)
       fail(origin, "the header is nested too deeply");
     if (event == json::parse_event_t::array_start && depth > 4)
@@ -78,7 +78,7 @@ std::uint64_t unsigned_number(const json& value, const std::string& what, const 
 
 TensorView parse_tensor(const std::string& name, const json& entry, std::span<const std::byte> data,
                         const std::string& origin) {
-  std::string what = "tensor \"" + name + "\"";
+  std::string what = tensor_text(name);
   if (!entry.is_object() || !entry.contains("dtype") || !entry.contains("shape") ||
       !entry.contains("data_offsets"))
     fail(origin, what + " must have dtype, shape and data_offsets");
@@ -123,8 +123,8 @@ void check_layout(const std::map<std::string, TensorView>& tensors, std::span<co
   std::sort(order.begin(), order.end(), [](auto& a, auto& b) { return std::less<>()(a.first, b.first); });
   const std::byte* expected = data.data();
   for (const auto& [begin, name] : order) {
-    if (begin < expected) fail(origin, "tensor \"" + *name + "\" overlaps another one");
-    if (begin > expected) fail(origin, "there is a hole before tensor \"" + *name + "\"");
+    if (begin < expected) fail(origin, tensor_text(*name) + " overlaps another one");
+    if (begin > expected) fail(origin, "there is a hole before " + tensor_text(*name));
     expected = begin + tensors.at(*name).bytes.size();
   }
   if (expected != data.data() + data.size()) fail(origin, "there are bytes after the last tensor");
@@ -197,6 +197,11 @@ std::string shape_text(std::span<const std::int64_t> shape) {
   std::string text = "[";
   for (std::size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
   return text + "]";
+}
+
+std::string tensor_text(const std::string& name) {
+  constexpr std::size_t kLongest = 100;
+  return "tensor \"" + (name.size() > kLongest ? name.substr(0, kLongest) + "..." : name) + "\"";
 }
 
 std::map<std::string, TensorView> parse_safetensors(std::span<const std::byte> file,

@@ -51,6 +51,9 @@ struct TensorView {
 // "[256, 80, 3]"
 std::string shape_text(std::span<const std::int64_t> shape);
 
+// "tensor \"NAME\"", shortened: a damaged file's names can be megabytes.
+std::string tensor_text(const std::string& name);
+
 // Checks the whole header: lengths, types, shapes against byte counts, no overlap, no hole, no duplicate.
 // Returns views into `file`; origin names the file in errors. Throws ModelError.
 std::map<std::string, TensorView> parse_safetensors(std::span<const std::byte> file,

@@ -28,7 +28,7 @@ Tokenizer::Piece make_piece(std::string text) {
 Tokenizer::Tokenizer(const std::filesystem::path& file, int vocab_size)
     : pieces_(static_cast<std::size_t>(vocab_size)) {
   std::ifstream in(file, std::ios::binary);
-  if (!in) throw ModelError(file.string() + ": can't be read; a model folder holds tokens.txt");
+  if (!in) throw ModelError(file.string() + ": can't be read; check its permissions");
   std::vector<bool> seen(pieces_.size());
   int lines = 0;
   for (std::string line; std::getline(in, line);) {

@@ -11,6 +11,8 @@
 namespace sidewinder {
 namespace {
 
+constexpr char kWayOut[] = "; export the model again, config.json and model.safetensors together";
+
 using Shape = std::vector<std::int64_t>;
 using Shapes = std::map<std::string, Shape>;
 
@@ -73,7 +75,7 @@ void check_finite(const std::string& origin, const std::string& name, const Tens
   std::vector<float> values = view.to_floats();
   auto bad = std::find_if(values.begin(), values.end(), [](float v) { return !std::isfinite(v); });
   if (bad != values.end())
-    throw ModelError(origin + ": tensor \"" + name + "\" holds a NaN or an infinity at element " +
+    throw ModelError(origin + ": " + tensor_text(name) + " holds a NaN or an infinity at element " +
                      std::to_string(bad - values.begin()) + "; export the model again");
 }
 
@@ -83,25 +85,29 @@ std::map<std::string, TensorView> checked_tensors(const ModelConfig& config, con
   for (auto& [name, view] : parse_safetensors(file.bytes(), origin)) {
     std::string canonical = canonical_name(config, name);
     if (config.kind == ModelKind::Backbone && is_token_table(canonical)) continue;
-    tensors.emplace(std::move(canonical), std::move(view));
+    if (!tensors.emplace(canonical, std::move(view)).second)
+      throw ModelError(origin + ": " + tensor_text(canonical) + " is there with and without \"backbone.\"" +
+                       kWayOut);
   }
   Shapes shapes = expected_shapes(config);
   for (const auto& [name, shape] : shapes) {
     auto found = tensors.find(name);
     if (found == tensors.end())
-      throw ModelError(origin + ": tensor \"" + name + "\" is missing; config.json calls for it");
+      throw ModelError(origin + ": " + tensor_text(name) + " is missing, though config.json calls for it" +
+                       kWayOut);
     const TensorView& view = found->second;
     if (view.shape != shape)
-      throw ModelError(origin + ": tensor \"" + name + "\" has shape " + shape_text(view.shape) +
-                       ", config.json calls for " + shape_text(shape));
+      throw ModelError(origin + ": " + tensor_text(name) + " has shape " + shape_text(view.shape) +
+                       ", config.json calls for " + shape_text(shape) + kWayOut);
     if (view.dtype != DType::F32 && view.dtype != DType::F16 && view.dtype != DType::BF16)
-      throw ModelError(origin + ": tensor \"" + name + "\" is of type " + dtype_name(view.dtype) +
-                       "; weights must be F32, F16 or BF16");
+      throw ModelError(origin + ": " + tensor_text(name) + " is of type " + dtype_name(view.dtype) +
+                       ", but weights must be F32, F16 or BF16" + kWayOut);
     check_finite(origin, name, view);
   }
   for (const auto& [name, view] : tensors)
     if (!shapes.contains(name))
-      throw ModelError(origin + ": tensor \"" + name + "\" is not one that config.json calls for");
+      throw ModelError(origin + ": " + tensor_text(name) + " is not one that config.json calls for" +
+                       kWayOut);
   return tensors;
 }
 

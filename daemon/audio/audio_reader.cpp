@@ -1,5 +1,6 @@
 #include "daemon/audio/audio_reader.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "dsp/resampler.h"
@@ -17,13 +18,22 @@ void AudioReader::set_format(int rate, int channels, std::optional<std::int64_t>
 }
 
 std::size_t AudioReader::read(std::span<float> interleaved) {
+  if (bad_sample_) throw AudioError(*bad_sample_);
   const std::size_t channels = static_cast<std::size_t>(channels_);
-  const std::size_t frames = read_frames(interleaved);
-  for (std::size_t i = 0; i < frames * channels; ++i)
-    if (!std::isfinite(interleaved[i]))
-      throw AudioError("sample " + std::to_string(frames_read_ + static_cast<std::int64_t>(i / channels)) +
-                       " of channel " + std::to_string(i % channels + 1) +
-                       " is no finite number (NaN or infinity); export the audio again");
+  std::size_t frames = read_frames(interleaved);
+  auto samples = interleaved.first(frames * channels);
+  // NaN compares false.
+  auto bad = std::find_if(samples.begin(), samples.end(), [](float v) { return !(std::abs(v) <= kLoudest); });
+  if (bad != samples.end()) {
+    auto index = static_cast<std::size_t>(bad - samples.begin());
+    frames = index / channels;
+    bad_sample_ =
+        "sample " + std::to_string(frames_read_ + static_cast<std::int64_t>(frames)) + " of channel " +
+        std::to_string(index % channels + 1) +
+        (std::isfinite(*bad) ? " is far outside -1 to 1; scale the audio, or export it as 16-bit PCM"
+                             : " is no finite number (NaN or infinity); export the audio again");
+    if (frames == 0) throw AudioError(*bad_sample_);
+  }
   frames_read_ += static_cast<std::int64_t>(frames);
   return frames;
 }

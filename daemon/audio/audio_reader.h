@@ -29,11 +29,16 @@ class AudioReader {
   // What the header promises, if it says and can be believed: frames (one sample of every channel).
   std::optional<std::int64_t> expected_frames() const noexcept { return expected_frames_; }
 
-  // Fills `interleaved` (frames, channels) with samples in [-1, 1]; returns frames, 0 only at the end. A
-  // sample that is not finite is an error. Throws AudioError.
+  // Fills `interleaved` (frames, channels) with samples, full scale at -1 and 1; returns frames, 0 only at
+  // the end. The frames before a sample that is not finite or over kLoudest are given out first, so that what
+  // is heard of a damaged input does not depend on how it was cut into calls; the next call throws
+  // AudioError.
   std::size_t read(std::span<float> interleaved);
 
   std::int64_t frames_read() const noexcept { return frames_read_; }
+
+  // 60 dB over full scale. Float files may go over full scale; one that goes this far is not scaled to it.
+  static constexpr float kLoudest = 1000.0f;
 
   // Once read() has returned 0: what is wrong with the whole, though it could be read (cut short, say).
   virtual std::optional<std::string> defect() const { return std::nullopt; }
@@ -49,6 +54,7 @@ class AudioReader {
   int channels_ = 0;
   std::optional<std::int64_t> expected_frames_;
   std::int64_t frames_read_ = 0;
+  std::optional<std::string> bad_sample_;  // what is wrong with the next one
 };
 
 // Any format that libsndfile reads. Throws AudioError.

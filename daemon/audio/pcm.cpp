@@ -56,6 +56,9 @@ void skip(const ByteSource& source, std::uint64_t bytes) {
   }
 }
 
+// An endless stream of empty chunks must not be read for ever; real files have fewer than ten.
+constexpr int kMostChunks = 1024;
+
 constexpr std::uint16_t kPcm = 1, kFloat = 3, kExtensible = 0xFFFE;
 
 PcmFormat parse_format_chunk(std::span<const std::byte> chunk) {
@@ -129,21 +132,27 @@ void decode_pcm(SampleFormat format, std::span<const std::byte> bytes, std::span
   }
 }
 
+bool wav_size_unknown(std::uint64_t bytes) {
+  // sox: 0x7FFFF000, arecord: 0x80000000, ffmpeg: 0xFFFFFFFF; each rounded to whole frames by some.
+  auto just_below = [&](std::uint64_t limit) { return bytes <= limit && limit - bytes <= 8192; };
+  return bytes == 0 || just_below(0x8000'0000u) || just_below(0xFFFF'FFFFu);
+}
+
 WavHeader read_wav_header(const ByteSource& source) {
   std::array<std::byte, 12> riff;
-  if (source(riff) != riff.size() || std::memcmp(riff.data(), "RIFF", 4) != 0 ||
+  std::size_t got = source(riff);
+  if (got == 0) throw AudioError("the stream is empty; check what is written to it");
+  if (got != riff.size() || std::memcmp(riff.data(), "RIFF", 4) != 0 ||
       std::memcmp(riff.data() + 8, "WAVE", 4) != 0)
     throw AudioError("not a WAV stream; for samples without a header give --rate and --sample-format");
   std::optional<PcmFormat> format;
-  while (true) {
+  for (int chunks = 0; chunks < kMostChunks; ++chunks) {
     std::array<std::byte, 8> head;
     read_exactly(source, head);
     auto size = read_number<std::uint32_t>(head.data() + 4);
     if (std::memcmp(head.data(), "data", 4) == 0) {
       if (!format) throw AudioError("the WAV stream has samples before its format; record or copy it again");
-      // Writers that can't seek back leave 0 or all ones.
-      bool unknown = size == 0 || size >= 0xFFFF'FF00u;
-      return {*format, unknown ? std::nullopt : std::optional<std::uint64_t>(size)};
+      return {*format, wav_size_unknown(size) ? std::nullopt : std::optional<std::uint64_t>(size)};
     }
     if (std::memcmp(head.data(), "fmt ", 4) == 0) {
       std::array<std::byte, 40> chunk{};
@@ -156,6 +165,8 @@ WavHeader read_wav_header(const ByteSource& source) {
       skip(source, static_cast<std::uint64_t>(size) + size % 2);
     }
   }
+  throw AudioError("the WAV stream has no samples in its first " + std::to_string(kMostChunks) +
+                   " chunks; record or copy it again");
 }
 
 }  // namespace sidewinder

@@ -30,9 +30,12 @@ void decode_pcm(SampleFormat format, std::span<const std::byte> bytes, std::span
 // Reads exactly as many bytes as asked for, or fewer where the input ends; returns how many.
 using ByteSource = std::function<std::size_t(std::span<std::byte>)>;
 
+// Writers that can't seek back leave a data size of 0 or one near their limit, 2 or 4 GiB.
+bool wav_size_unknown(std::uint64_t bytes);
+
 struct WavHeader {
   PcmFormat format;
-  std::optional<std::uint64_t> data_bytes;  // nothing when the writer did not know (a stream)
+  std::optional<std::uint64_t> data_bytes;  // nothing when the writer did not know
 };
 
 // Reads from the start of a RIFF/WAVE stream up to its first sample, without seeking: PCM of 8 to 32 bits,

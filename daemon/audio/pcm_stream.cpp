@@ -13,7 +13,7 @@ namespace {
 
 class PcmStream final : public AudioReader {
  public:
-  PcmStream(int descriptor, std::optional<PcmFormat> raw) : descriptor_(descriptor) {
+  PcmStream(int descriptor, std::optional<PcmFormat> raw) : descriptor_(descriptor), raw_(raw.has_value()) {
     std::optional<std::uint64_t> bytes;
     if (raw) {
       format_ = *raw;
@@ -29,9 +29,11 @@ class PcmStream final : public AudioReader {
   }
 
   std::optional<std::string> defect() const override {
-    if (odd_bytes_ > 0)
+    // Without a header it is more likely that the format is another one.
+    if (raw_ && odd_bytes_ > 0)
       return "the stream ends inside a frame, " + std::to_string(odd_bytes_) +
-             " bytes past the last whole one" + "; check --sample-format and --channels";
+             (odd_bytes_ == 1 ? " byte" : " bytes") +
+             " past the last whole one; check --sample-format and --channels, or send it again";
     if (expected_frames() && frames_read() < *expected_frames())
       return "the stream is cut short: " + std::to_string(frames_read()) + " of the " +
              std::to_string(*expected_frames()) + " frames that its header promises; send it again";
@@ -61,13 +63,16 @@ class PcmStream final : public AudioReader {
       // A signal (Ctrl-C at a live stream) ends it like the end of the input: what came so far is
       // transcribed.
       if (count == 0 || (count < 0 && errno == EINTR)) break;
-      if (count < 0) throw AudioError(std::string("reading failed: ") + std::strerror(errno));
+      if (count < 0)
+        throw AudioError(std::string("can't be read: ") + std::strerror(errno) +
+                         "; check what is connected to it");
       got += static_cast<std::size_t>(count);
     }
     return got;
   }
 
   int descriptor_;
+  bool raw_;
   PcmFormat format_;
   std::size_t frame_bytes_ = 0;
   std::size_t odd_bytes_ = 0;

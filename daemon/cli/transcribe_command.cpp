@@ -1,7 +1,8 @@
 #include <algorithm>
-#include <map>
 #include <memory>
 #include <set>
+#include <utility>
+#include <vector>
 
 #include "daemon/cli/commands.h"
 #include "daemon/cli/exit_code.h"
@@ -19,9 +20,27 @@ struct Arguments {
   std::string channel = "mix";
   std::string sample_format;
   int rate = 0;
-  int channels = 1;
+  int channels = 0;
   int chunk_ms = 0;
 };
+
+// An option that takes one of a few names.
+template <typename T>
+CLI::Option* add_choice(CLI::App* command, const std::string& flags, T& choice,
+                        std::vector<std::pair<std::string, T>> names, const std::string& description) {
+  auto parse = [&choice, names, flags](const std::string& text) {
+    std::string known;
+    for (const auto& [name, value] : names) {
+      if (text == name) {
+        choice = value;
+        return;
+      }
+      known += (known.empty() ? "" : name == names.back().first ? " or " : ", ") + name;
+    }
+    throw CLI::ValidationError(flags.substr(flags.find("--")), "must be " + known + ", not " + text);
+  };
+  return command->add_option_function<std::string>(flags, parse, description)->type_name("NAME");
+}
 
 ChannelChoice parse_channel(const std::string& text) {
   if (text == "mix") return {ChannelChoice::Kind::Mix, 0};
@@ -37,7 +56,7 @@ ChannelChoice parse_channel(const std::string& text) {
 void refuse_same_names(const TranscribeOptions& options) {
   std::set<std::string> stems;
   for (const std::string& input : options.inputs) {
-    std::string stem = std::filesystem::path(input).stem().string();
+    std::string stem = output_stem(input);
     if (!stems.insert(stem).second)
       throw CLI::ValidationError("--output", "two inputs are named " + stem +
                                                  ", so one transcript would overwrite the "
@@ -49,16 +68,17 @@ void check(Arguments& arguments) {
   TranscribeOptions& options = arguments.options;
   options.model = arguments.model.empty() ? default_model_folder() : std::filesystem::path(arguments.model);
   options.channel = parse_channel(arguments.channel);
-  options.chunk_ms = arguments.chunk_ms > 0 ? arguments.chunk_ms : options.realtime ? 320 : 2000;
+  options.chunk_ms = arguments.chunk_ms > 0 ? arguments.chunk_ms : options.realtime ? 320 : 1920;
   if (std::count(options.inputs.begin(), options.inputs.end(), "-") > 1)
     throw CLI::ValidationError("-", "standard input can be read once only");
-  if (!arguments.sample_format.empty() || arguments.rate != 0) {
+  if (!arguments.sample_format.empty() || arguments.rate != 0 || arguments.channels != 0) {
     if (std::find(options.inputs.begin(), options.inputs.end(), "-") == options.inputs.end())
-      throw CLI::ValidationError("--rate, --sample-format", "describe standard input, so give - as an input");
+      throw CLI::ValidationError("--rate, --sample-format, --channels",
+                                 "describe standard input, so give - as an input");
     if (arguments.sample_format.empty() || arguments.rate == 0)
       throw CLI::ValidationError("--rate, --sample-format", "samples without a header need both");
-    options.raw =
-        PcmFormat{*parse_sample_format(arguments.sample_format), arguments.rate, arguments.channels};
+    options.raw = PcmFormat{*parse_sample_format(arguments.sample_format), arguments.rate,
+                            std::max(arguments.channels, 1)};
   }
   bool cues = options.format == TranscriptFormat::Srt || options.format == TranscriptFormat::Vtt;
   bool several = options.inputs.size() > 1 || options.channel.kind == ChannelChoice::Kind::Each;
@@ -85,13 +105,12 @@ void add_transcribe_command(CLI::App& app, std::function<int()>& run) {
                    "Sound files of any format and rate; - is standard input (WAV, or samples "
                    "described by --rate and --sample-format)")
       ->required();
-  std::map<std::string, TranscriptFormat> formats{{"text", TranscriptFormat::Text},
-                                                  {"json", TranscriptFormat::Json},
-                                                  {"srt", TranscriptFormat::Srt},
-                                                  {"vtt", TranscriptFormat::Vtt}};
-  command->add_option("-f,--format", options.format, "text (default), json, srt or vtt")
-      ->transform(CLI::CheckedTransformer(formats).description(""))
-      ->type_name("NAME");
+  add_choice<TranscriptFormat>(command, "-f,--format", options.format,
+                               {{"text", TranscriptFormat::Text},
+                                {"json", TranscriptFormat::Json},
+                                {"srt", TranscriptFormat::Srt},
+                                {"vtt", TranscriptFormat::Vtt}},
+                               "text (default), json, srt or vtt");
   command
       ->add_option("-o,--output", arguments->output,
                    "Write NAME.txt, .json, .srt or .vtt for each input here")
@@ -100,14 +119,13 @@ void add_transcribe_command(CLI::App& app, std::function<int()>& run) {
       ->add_option("-m,--model", arguments->model,
                    "Model folder (default: $SIDEWINDER_MODEL, or the shipped one)")
       ->type_name("DIR");
-  std::map<std::string, EngineChoice> engines{
-      {"auto", EngineChoice::Auto}, {"cpu", EngineChoice::Cpu}, {"cuda", EngineChoice::Cuda}};
-  command->add_option("-e,--engine", options.engine, "auto (default), cpu or cuda")
-      ->transform(CLI::CheckedTransformer(engines).description(""))
-      ->type_name("NAME");
+  add_choice<EngineChoice>(
+      command, "-e,--engine", options.engine,
+      {{"auto", EngineChoice::Auto}, {"cpu", EngineChoice::Cpu}, {"cuda", EngineChoice::Cuda}},
+      "auto (default), cpu or cuda");
   command
       ->add_option("--chunk-ms", arguments->chunk_ms,
-                   "Audio a step, milliseconds (default 2000; 320 with --realtime); "
+                   "Audio a step, milliseconds (default 1920; 320 with --realtime); "
                    "does not change the words")
       ->check(CLI::Range(10, 600000).description(""));
   command->add_option("--threads", options.threads, "Threads of the CPU engine (default: one a core)")
@@ -126,7 +144,7 @@ void add_transcribe_command(CLI::App& app, std::function<int()>& run) {
                    "Standard input without a header: u8, s16le, s24le, s32le, f32le or f64le")
       ->check([](const std::string& name) {
         return parse_sample_format(name) ? std::string()
-                                         : name + " is not u8, s16le, s24le, s32le, f32le or f64le";
+                                         : "must be u8, s16le, s24le, s32le, f32le or f64le, not " + name;
       })
       ->type_name("NAME");
   command

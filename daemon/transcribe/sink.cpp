@@ -8,10 +8,12 @@ namespace sidewinder {
 namespace {
 
 [[noreturn]] void fail(const std::string& name) {
-  std::string why = errno == EPIPE
-                        ? "its reader has closed the pipe; nothing more can be written"
-                        : std::string(std::strerror(errno)) + "; free space or choose another place";
-  throw OutputError(name + ": " + why);
+  const int error = errno;
+  const char* way_out = error == ENOSPC || error == EDQUOT ? "free space or choose another place"
+                                                           : "check its permissions or choose another place";
+  throw OutputError(name + ": " +
+                    (error == EPIPE ? "its reader has closed the pipe; nothing more can be written"
+                                    : std::string(std::strerror(error)) + "; " + way_out));
 }
 
 void write_all(std::FILE* file, std::string_view text, const std::string& name) {
@@ -23,8 +25,15 @@ void flush_all(std::FILE* file, const std::string& name) {
 }
 
 constexpr char kStandardOutput[] = "standard output";
+constexpr char kSpool[] = "temporary file in " P_tmpdir;
 
 }  // namespace
+
+void print_message(std::string message) {
+  for (char& c : message)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = '?';
+  std::fprintf(stderr, "sidewinder: %s\n", message.c_str());
+}
 
 void StandardOutput::write(std::string_view text) {
   write_all(stdout, text, kStandardOutput);
@@ -39,7 +48,7 @@ FileOutput::FileOutput(std::filesystem::path file) : path_(std::move(file)), par
 }
 
 FileOutput::~FileOutput() {
-  if (!file_) return;
+  if (finished_) return;
   file_.reset();
   std::error_code ignored;
   std::filesystem::remove(part_, ignored);
@@ -55,23 +64,24 @@ void FileOutput::flush() {
 void FileOutput::finish() {
   flush();
   if (std::fclose(file_.release()) != 0) fail(path_.string());
-  std::error_code error;
-  std::filesystem::rename(part_, path_, error);
-  if (error) throw OutputError(path_.string() + ": " + error.message() + "; choose another place");
+  if (std::rename(part_.c_str(), path_.c_str()) != 0) fail(path_.string());
+  finished_ = true;
 }
 
 void Spool::write(std::string_view text) {
   if (!file_) file_.reset(std::tmpfile());
-  if (!file_) fail("temporary file");
-  write_all(file_.get(), text, "temporary file");
+  if (!file_) fail(kSpool);
+  write_all(file_.get(), text, kSpool);
 }
 
 void Spool::copy_to(Sink& target) {
   if (!file_) return;
+  flush_all(file_.get(), kSpool);
   std::rewind(file_.get());
   std::array<char, 65536> block;
   while (std::size_t count = std::fread(block.data(), 1, block.size(), file_.get()))
     target.write({block.data(), count});
+  if (std::ferror(file_.get())) fail(kSpool);
   file_.reset();
 }
 

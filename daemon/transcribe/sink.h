@@ -1,4 +1,5 @@
-// Where transcripts are written: a file or standard output, or one behind the other into either.
+// Where transcripts are written: a file or standard output, or one behind the other into either; and where
+// messages are.
 #pragma once
 
 #include <cstdio>
@@ -16,6 +17,10 @@ namespace sidewinder {
 struct OutputError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
+
+// "sidewinder: MESSAGE" as one line on standard error: control characters in it (of file names, say) are
+// shown as ?.
+void print_message(std::string message);
 
 struct CloseStdio {
   void operator()(std::FILE* file) const { std::fclose(file); }
@@ -41,7 +46,7 @@ class StandardOutput final : public Sink {
 class FileOutput final : public Sink {
  public:
   explicit FileOutput(std::filesystem::path file);  // throws OutputError
-  ~FileOutput() override;                           // removes NAME.part unless finished
+  ~FileOutput() override;                           // removes NAME.part, if it is still there
   void write(std::string_view text) override;
   void flush() override;
   void finish();  // throws OutputError
@@ -50,6 +55,7 @@ class FileOutput final : public Sink {
   std::filesystem::path path_;
   std::filesystem::path part_;
   FilePointer file_;
+  bool finished_ = false;
 };
 
 // Text held in an unnamed temporary file, so that it costs no memory however long it grows.

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstdio>
 #include <memory>
+#include <set>
+#include <stdexcept>
 #include <thread>
 
 #include <signal.h>
@@ -51,7 +53,6 @@ struct Stream {
   std::vector<float> mono;     // (frames) at the input's rate
   std::vector<float> samples;  // at the model's rate: what the next step takes
   std::size_t ready = 0;       // of these, filled
-  std::int64_t heard = 0;      // samples at the model's rate so far
   std::size_t row = 0;         // of the batch, during a step
   double engine_seconds = 0;
 };
@@ -61,6 +62,11 @@ struct Destination {
   std::vector<std::unique_ptr<FileOutput>> files;  // with --output: one, or one a channel
   std::unique_ptr<OrderedOutput> channels;         // --channel each in one document
 };
+
+// As messages name it.
+std::string display_name(const std::string& input) {
+  return input == "-" ? "standard input" : input.empty() ? "\"\"" : input;
+}
 
 struct Input {
   std::size_t index = 0;  // of options.inputs
@@ -113,6 +119,8 @@ class Transcriber {
       std::erase_if(active_, [](const Input& input) { return input.ended; });
       show_progress();
     }
+    // Ctrl-C: the document is whole all the same.
+    for (; next_ < options_.inputs.size(); ++next_) fail_document(next_, "interrupted before it was read");
     if (array) standard_output_.write("]\n");
     standard_output_.flush();
     return interrupted ? kExitInterrupted : exit_code_;
@@ -131,7 +139,7 @@ class Transcriber {
 
   void report(const std::string& message) {
     progress_.hide();
-    std::fprintf(stderr, "sidewinder: %s\n", message.c_str());
+    print_message(message);
   }
 
   // Opens inputs while slots are free. False once all have been opened.
@@ -164,11 +172,17 @@ class Transcriber {
       input.filter = std::make_unique<dsp::ResamplerFilter>(input.reader->rate(), model_.config.sample_rate);
       return input;
     } catch (const AudioError& error) {
-      report(input.name + ": " + error.what());
-      exit_code_ = std::max<int>(exit_code_, kExitInput);
-      fail_document(index, error.what());
-      return std::nullopt;
+      return refuse(index, error.what());
+    } catch (const std::invalid_argument& error) {  // the model's rate is out of the resampler's reach
+      return refuse(index, error.what());
     }
+  }
+
+  std::nullopt_t refuse(std::size_t index, const std::string& why) {
+    if (!interrupted) report(display_name(options_.inputs[index]) + ": " + why);
+    exit_code_ = std::max<int>(exit_code_, kExitInput);
+    fail_document(index, why);
+    return std::nullopt;
   }
 
   void check_channels(const AudioReader& reader) const {
@@ -254,17 +268,22 @@ class Transcriber {
   void open_destination(Input& input, int count) {
     const bool each = options_.channel.kind == ChannelChoice::Kind::Each;
     if (options_.output) {
-      std::string stem = input.name == "-" ? "stdin" : std::filesystem::path(input.name).stem().string();
+      std::string stem = output_stem(input.name);
       int files = each && one_file_a_channel() ? count : 1;
       for (int i = 0; i < files; ++i) {
         std::string number = files > 1 ? "." + std::to_string(i + 1) : "";
-        input.to.files.push_back(
-            std::make_unique<FileOutput>(*options_.output / (stem + number + extension(options_.format))));
+        std::filesystem::path file = *options_.output / (stem + number + extension(options_.format));
+        if (!written_.insert(file).second)
+          throw OutputError(
+              file.string() + ": " + display_name(input.name) +
+              " would overwrite it, though another input of this call wrote it; transcribe them "
+              "into different folders");
+        input.to.files.push_back(std::make_unique<FileOutput>(file));
       }
     }
     Sink& document = document_sink(input);
     if (!options_.output && options_.format == TranscriptFormat::Text && options_.inputs.size() > 1)
-      document.write("== " + input.name + " ==\n");
+      document.write("== " + display_name(input.name) + " ==\n");
     if (!each || one_file_a_channel()) return;
     if (options_.format == TranscriptFormat::Json) document.write("{\"channels\":[\n");
     input.to.channels = std::make_unique<OrderedOutput>(document, count);
@@ -321,7 +340,6 @@ class Transcriber {
           input.ended
               ? input.filter->flush(stream.resampler, stream.samples)
               : input.filter->process(stream.resampler, std::span(stream.mono).first(frames), stream.samples);
-      stream.heard += static_cast<std::int64_t>(stream.ready);
     }
     input.read_seconds += seconds_since(start);
   }
@@ -361,6 +379,8 @@ class Transcriber {
 
   // Words of the step to the input's transcripts.
   void deliver(Input& input) {
+    // At the model's rate, and no later than the input's own clock.
+    const std::int64_t heard = input.reader->frames_read() * model_.config.sample_rate / input.reader->rate();
     for (Stream& stream : input.streams) {
       words_.clear();
       stream.decoder->advance(results_[stream.row], words_);
@@ -368,21 +388,15 @@ class Transcriber {
       if (!words_.empty()) progress_.hide();
       for (Word& word : words_) {
         // Words that came out of the padding end with the audio.
-        word.begin = std::min(word.begin, stream.heard);
-        word.end = std::min(word.end, stream.heard);
+        word.begin = std::min(word.begin, heard);
+        word.end = std::min(word.end, heard);
         stream.writer->word(word);
       }
     }
   }
 
   void finish(Input& input) {
-    if (!input.error) input.error = input.reader->defect();
-    if (interrupted) input.error.reset();
-    if (input.error) {
-      report(input.name + ": " + *input.error);
-      exit_code_ = std::max<int>(exit_code_, kExitInput);
-    }
-    warn(input);
+    if (!input.error) input.error = interrupted ? unread(*input.reader) : input.reader->defect();
     for (std::size_t i = 0; i < input.streams.size(); ++i) {
       Stream& stream = input.streams[i];
       stream.writer->finish({.samples = input.reader->frames_read(),
@@ -399,17 +413,35 @@ class Transcriber {
       for (auto& file : input.to.files) file->finish();
     else
       ordered_.close(input.index);
+    // Behind the transcript, so that on a terminal the message does not stand inside its last line.
+    if (input.error) {
+      report(display_name(input.name) + ": " + *input.error);
+      exit_code_ = std::max<int>(exit_code_, kExitInput);
+    } else {
+      warn(input);
+    }
     audio_done_ += static_cast<double>(input.reader->frames_read()) / input.reader->rate();
   }
 
+  // Ctrl-C is how a live stream ends, but it leaves part of a recording unheard.
+  static std::optional<std::string> unread(const AudioReader& reader) {
+    if (!reader.expected_frames() || reader.frames_read() >= *reader.expected_frames()) return std::nullopt;
+    return "interrupted after " + std::to_string(reader.frames_read()) + " of " +
+           std::to_string(*reader.expected_frames()) + " frames; run it again for the rest";
+  }
+
   void warn(const Input& input) {
+    const std::string name = display_name(input.name);
     std::int64_t samples = input.reader->frames_read() * input.reader->channels();
     if (samples > 0 && input.peak == 0)
-      report(input.name +
+      report(name +
              ": warning: every sample is zero, so there is nothing to hear; check the microphone or channel");
-    if (input.full_scale * 1000 > samples)
-      report(input.name + ": warning: " + std::to_string(input.full_scale * 100 / samples) +
-             " % of the samples are at full scale (clipped), so words will be missed; record quieter");
+    if (input.full_scale * 1000 > samples) {
+      std::int64_t percent = input.full_scale * 100 / samples;
+      report(
+          name + ": warning: " + (percent > 0 ? std::to_string(percent) : "up to 1") +
+          " % of the samples are at full scale or over (clipped), so words will be missed; record quieter");
+    }
   }
 
   void show_progress() {
@@ -435,6 +467,7 @@ class Transcriber {
   std::size_t next_ = 0;          // first input not opened yet, or being opened
   std::optional<Input> waiting_;  // opened, but no slot is free
   std::vector<Input> active_;
+  std::set<std::filesystem::path> written_;  // with --output: every file so far
   std::vector<StreamInput> batch_;
   std::vector<StreamOutput> results_;
   std::vector<Word> words_;
@@ -443,6 +476,10 @@ class Transcriber {
 };
 
 }  // namespace
+
+std::string output_stem(const std::string& input) {
+  return input == "-" ? "stdin" : std::filesystem::path(input).stem().string();
+}
 
 int transcribe(const TranscribeOptions& options) {
   catch_interrupt();

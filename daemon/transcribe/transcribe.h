@@ -24,13 +24,16 @@ struct TranscribeOptions {
   std::optional<std::filesystem::path> output;  // folder for one transcript an input; else standard output
   std::filesystem::path model;
   EngineChoice engine = EngineChoice::Auto;
-  int chunk_ms = 2000;
+  int chunk_ms = 1920;  // 48 encoder frames: one whole tile of the CPU engine
   int threads = 0;  // 0: one a core, no more than inputs
   ChannelChoice channel;
   bool progress = false;         // a bar on standard error, if that is a terminal
   bool realtime = false;         // no faster than the audio was spoken
   std::optional<PcmFormat> raw;  // standard input without a header
 };
+
+// With --output an input's transcript is this and the format's extension.
+std::string output_stem(const std::string& input);
 
 // Runs to the end and returns an exit code (daemon/cli/exit_code.h); says what went wrong on standard error,
 // a line each. Throws ModelError, EngineUnavailable, and OutputError for standard output.

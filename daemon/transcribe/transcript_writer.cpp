@@ -107,8 +107,23 @@ class JsonWriter final : public TranscriptWriter {
 
 // Lines as a subtitler sets them: two of 42 characters, 7 seconds at the most, a new cue after a pause.
 constexpr std::size_t kLineCharacters = 42;
-constexpr int kLines = 2;
-constexpr double kLongestCue = 7.0, kShortestCue = 1.0, kCuePause = 0.8;  // seconds
+constexpr std::size_t kLines = 2;
+constexpr double kLongestCue = 7.0, kShortestCue = 1.0, kLastCue = 0.1, kCuePause = 0.8;  // seconds
+
+bool begins_character(char c) {  // in UTF-8
+  return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+}
+
+std::size_t characters(std::string_view text) {
+  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), begins_character));
+}
+
+// The first `count` characters of the text, in bytes.
+std::size_t prefix(std::string_view text, std::size_t count) {
+  std::size_t at = 0;
+  while (at < text.size() && (!begins_character(text[at]) || count-- > 0)) ++at;
+  return at;
+}
 
 class CueWriter final : public TranscriptWriter {
  public:
@@ -116,21 +131,22 @@ class CueWriter final : public TranscriptWriter {
     if (vtt_) sink_.write("WEBVTT\n");
   }
 
+  // A word too long for a line goes on in the next, each piece with its share of the time.
   void word(const Word& word) override {
-    double begin = seconds(word.begin), end = seconds(word.end);
-    std::string text = words_text_.empty() ? word.text : words_text_ + " " + word.text;
-    bool fits = lines_of(text).size() <= kLines && end - begin_ <= kLongestCue && begin - end_ < kCuePause;
-    if (!words_text_.empty() && !fits) {
-      close(begin);
-      text = word.text;
+    const double begin = seconds(word.begin);
+    const double pace = (seconds(word.end) - begin) / static_cast<double>(word.text.size());
+    for (std::size_t at = 0; at < word.text.size();) {
+      std::size_t bytes = prefix(std::string_view(word.text).substr(at), kLineCharacters);
+      add(word.text.substr(at, bytes), begin + pace * static_cast<double>(at),
+          begin + pace * static_cast<double>(at + bytes));
+      at += bytes;
     }
-    if (words_text_.empty()) begin_ = begin;
-    words_text_ = text;
-    end_ = end;
   }
 
+  // What was heard in the very last instant still shows.
   void finish(const TranscriptEnd& end) override {
-    if (!words_text_.empty()) close(static_cast<double>(end.samples) / start_.sample_rate);
+    double audio = static_cast<double>(end.samples) / start_.sample_rate;
+    if (!text_.empty()) close(std::max(audio, begin_ + kLastCue));
     sink_.flush();
   }
 
@@ -144,7 +160,7 @@ class CueWriter final : public TranscriptWriter {
     for (std::size_t at = 0; at < text.size();) {
       std::size_t end = std::min(text.find(' ', at), text.size());
       std::string word = text.substr(at, end - at);
-      if (lines.empty() || lines.back().size() + 1 + word.size() > kLineCharacters)
+      if (lines.empty() || characters(lines.back()) + 1 + characters(word) > kLineCharacters)
         lines.push_back(word);
       else
         lines.back() += " " + word;
@@ -153,14 +169,33 @@ class CueWriter final : public TranscriptWriter {
     return lines;
   }
 
+  void add(const std::string& word, double begin, double end) {
+    std::string text = text_.empty() ? word : text_ + " " + word;
+    bool fits = lines_of(text).size() <= kLines && end - begin_ <= kLongestCue && begin - end_ < kCuePause;
+    if (!text_.empty() && !fits) {
+      close(begin);
+      text = word;
+    }
+    if (text_.empty()) begin_ = begin;
+    text_ = text;
+    end_ = std::min(end, begin_ + kLongestCue);
+  }
+
   // Writes the cue; one too short to read stays up longer, but never into the next (`latest`, seconds).
   void close(double latest) {
     double end = std::max(end_, std::min(begin_ + kShortestCue, latest));
     sink_.write((vtt_ || cues_ > 0) ? "\n" : "");
     sink_.write(std::to_string(++cues_) + "\n" + timestamp(begin_) + " --> " + timestamp(end) + "\n");
-    for (const std::string& line : lines_of(words_text_)) sink_.write(line + "\n");
+    for (const std::string& line : lines_of(text_)) sink_.write((vtt_ ? escaped(line) : line) + "\n");
     sink_.flush();
-    words_text_.clear();
+    text_.clear();
+  }
+
+  // WebVTT has markup.
+  static std::string escaped(const std::string& line) {
+    std::string out;
+    for (char c : line) out += c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : std::string(1, c);
+    return out;
   }
 
   std::string timestamp(double time) const {
@@ -177,9 +212,9 @@ class CueWriter final : public TranscriptWriter {
   Sink& sink_;
   bool vtt_;
   int cues_ = 0;
-  std::string words_text_;  // of the cue being filled
-  double begin_ = 0;        // seconds
-  double end_ = 0;          // seconds
+  std::string text_;  // of the cue being filled
+  double begin_ = 0;  // seconds
+  double end_ = 0;    // seconds
 };
 
 }  // namespace

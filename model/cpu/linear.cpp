@@ -14,39 +14,48 @@ constexpr int kPackets = 2;                // packets across a panel
 constexpr int kPanel = kPackets * kLanes;  // columns a panel
 constexpr int kMostRows = 6;               // 6 x 2 sums, 2 weights and 1 input: 15 of 16 vector registers
 
-// One block of `Rows` rows against one panel. The unrolled loops keep every sum in a register.
-template <int Rows, typename Weight>
-void block(const float* x, std::ptrdiff_t ldx, const Weight* panel, int inputs, float* y, std::ptrdiff_t ldy,
+// Panels that one block takes side by side: few rows alone would leave the multipliers waiting for their own
+// sums.
+constexpr int panels_for(int rows) {
+  return rows == 1 ? 4 : rows <= 3 ? 2 : 1;
+}
+
+// `Rows` rows against `Panels` panels. The unrolled loops keep every sum in a register.
+template <int Rows, int Panels, typename Weight>
+void block(const float* x, std::ptrdiff_t ldx, const Weight* panels, int inputs, float* y, std::ptrdiff_t ldy,
            int columns, bool accumulate) {
-  Packet sums[Rows][kPackets];
+  constexpr int kAcross = Panels * kPackets;
+  Packet sums[Rows][kAcross];
 #pragma GCC unroll 6
   for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 2
-    for (int p = 0; p < kPackets; ++p) sums[r][p] = splat(0.0f);
-  for (int k = 0; k < inputs; ++k, panel += kPanel) {
-    Packet weights[kPackets];
-#pragma GCC unroll 2
-    for (int p = 0; p < kPackets; ++p) weights[p] = load(panel + p * kLanes);
+#pragma GCC unroll 8
+    for (int p = 0; p < kAcross; ++p) sums[r][p] = splat(0.0f);
+  const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(inputs) * kPanel;
+  for (int k = 0; k < inputs; ++k, panels += kPanel) {
+    Packet weights[kAcross];
+#pragma GCC unroll 8
+    for (int p = 0; p < kAcross; ++p)
+      weights[p] = load(panels + p / kPackets * stride + p % kPackets * kLanes);
 #pragma GCC unroll 6
     for (int r = 0; r < Rows; ++r) {
       Packet input = splat(x[r * ldx + k]);
-#pragma GCC unroll 2
-      for (int p = 0; p < kPackets; ++p) sums[r][p] = fma(input, weights[p], sums[r][p]);
+#pragma GCC unroll 8
+      for (int p = 0; p < kAcross; ++p) sums[r][p] = fma(input, weights[p], sums[r][p]);
     }
   }
 #pragma GCC unroll 6
   for (int r = 0; r < Rows; ++r) {
     float* out = y + r * ldy;
-    if (columns == kPanel) {
-#pragma GCC unroll 2
-      for (int p = 0; p < kPackets; ++p) {
+    if (columns >= Panels * kPanel) {
+#pragma GCC unroll 8
+      for (int p = 0; p < kAcross; ++p) {
         Packet sum = sums[r][p];
         store(out + p * kLanes, accumulate ? ei::padd(load(out + p * kLanes), sum) : sum);
       }
     } else {
-      alignas(64) float edge[kPanel];
-#pragma GCC unroll 2
-      for (int p = 0; p < kPackets; ++p) store(edge + p * kLanes, sums[r][p]);
+      alignas(64) float edge[Panels * kPanel];
+#pragma GCC unroll 8
+      for (int p = 0; p < kAcross; ++p) store(edge + p * kLanes, sums[r][p]);
       for (int c = 0; c < columns; ++c) out[c] = accumulate ? out[c] + edge[c] : edge[c];
     }
   }
@@ -56,25 +65,35 @@ template <typename Weight>
 using BlockFunction = void (*)(const float*, std::ptrdiff_t, const Weight*, int, float*, std::ptrdiff_t, int,
                                bool);
 
-// block<1> to block<kMostRows>
+// Blocks of 1 to kMostRows rows, each with the panels that suit it.
 template <typename Weight, int... I>
-constexpr std::array<BlockFunction<Weight>, sizeof...(I)> block_table(std::integer_sequence<int, I...>) {
-  return {block<I + 1, Weight>...};
+constexpr std::array<BlockFunction<Weight>, sizeof...(I)> wide_blocks(std::integer_sequence<int, I...>) {
+  return {block<I + 1, panels_for(I + 1), Weight>...};
+}
+
+// The same for the last panels, where fewer than that are left.
+template <typename Weight, int... I>
+constexpr std::array<BlockFunction<Weight>, sizeof...(I)> single_blocks(std::integer_sequence<int, I...>) {
+  return {block<I + 1, 1, Weight>...};
 }
 
 template <typename Weight>
 void multiply_panels(const std::vector<Weight>& panels, int inputs, int outputs, const float* x,
                      std::ptrdiff_t ldx, int rows, float* y, std::ptrdiff_t ldy, bool accumulate) {
-  static constexpr auto kBlocks = block_table<Weight>(std::make_integer_sequence<int, kMostRows>());
+  static constexpr auto kWide = wide_blocks<Weight>(std::make_integer_sequence<int, kMostRows>());
+  static constexpr auto kSingle = single_blocks<Weight>(std::make_integer_sequence<int, kMostRows>());
+  if (rows == 0) return;
   // Even blocks: 8 rows go as 4 + 4, which keeps both multipliers busy, not as 6 + 2.
-  int blocks = (rows + kMostRows - 1) / kMostRows;
-  for (int column = 0; column < outputs; column += kPanel) {
+  const int blocks = (rows + kMostRows - 1) / kMostRows;
+  const int wide = (blocks == 1 ? panels_for(rows) : 1) * kPanel;
+  for (int column = 0, step = 0; column < outputs; column += step) {
+    step = (outputs - column + kPanel - 1) / kPanel * kPanel >= wide ? wide : kPanel;
     const Weight* panel = panels.data() + static_cast<std::ptrdiff_t>(column) * inputs;
-    int columns = std::min(kPanel, outputs - column);
     for (int b = 0, row = 0; b < blocks; ++b) {
       int height = (rows - row) / (blocks - b);
-      kBlocks[height - 1](x + row * ldx, ldx, panel, inputs, y + row * ldy + column, ldy, columns,
-                          accumulate);
+      const auto& table = step == kPanel ? kSingle : kWide;
+      table[height - 1](x + row * ldx, ldx, panel, inputs, y + row * ldy + column, ldy,
+                        std::min(step, outputs - column), accumulate);
       row += height;
     }
   }
