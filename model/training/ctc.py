@@ -1,0 +1,46 @@
+"""Losses on the logits of rows of one length: CTC, and the consistency of two augmented views (CR-CTC, Yao et al. 2024)."""
+import torch
+import torch.nn.functional as F
+
+import native
+
+
+class _CTC(torch.autograd.Function):
+    host = False
+
+    @staticmethod
+    def forward(ctx, logits, labels, lens):
+        """logits (rows, T, V); labels (rows, U) int32, 0 is blank; lens (rows,) int32 -> loss (rows,)"""
+        x = logits.contiguous()
+        rows, T, V = x.shape
+        U = labels.shape[1]
+        lse = torch.empty(rows, T, device=x.device)
+        ab = torch.empty(2, rows, T, 2 * U + 1, device=x.device)
+        loss = torch.empty(rows, device=x.device)
+        grad = torch.empty_like(x)
+        p = native.ptr
+        native.check(native.library(_CTC.host).sw_ctc(p(x), p(labels), p(lens), p(lse), p(ab), p(loss), p(grad), rows, T, V, U,
+                                                      int(x.dtype == torch.bfloat16), native.stream(x)), "ctc")
+        ctx.save_for_backward(grad)
+        return loss
+
+    @staticmethod
+    def backward(ctx, g):
+        return ctx.saved_tensors[0] * g[:, None, None].to(ctx.saved_tensors[0].dtype), None, None
+
+
+def ctc(logits, labels, lens):
+    """-> the loss of every row; a target that does not fit costs nothing."""
+    if logits.is_cuda or _CTC.host:
+        return _CTC.apply(logits, labels, lens)
+    T = torch.full((logits.shape[0],), logits.shape[1], dtype=torch.long)
+    return F.ctc_loss(F.log_softmax(logits.float(), -1).transpose(0, 1), labels.long(), T, lens.long(), reduction="none",
+                      zero_infinity=True)
+
+
+def consistency(logits):
+    """Rows 0..n/2 and n/2..n are two views of the same audio: how far (KL) each is from the other, held fixed. A sum."""
+    lp = F.log_softmax(logits.float(), -1)
+    a, b = lp.chunk(2)
+    other = torch.cat([b, a]).detach()
+    return (other.exp() * (other - lp)).sum()

@@ -1,0 +1,210 @@
+"""Speech in memory, and rows made of it.
+
+A set is a folder: Opus packs with packs.tsv (pack, start second, seconds, speaker, TEXT), or w*.pcm of int16 samples, each with
+its w*.tsv (id, first sample, samples, TEXT, speaker), as prepare.py and synth/synth.py write them. All of it
+lies in one pool of int16 samples on the training device. Training sees rows of one fixed length, each a little stream:
+leading silence or none, whole utterances one after another with pauses between, a tail of silence. So there is one shape,
+no padding, and a stream of many sentences is what the model knows.
+"""
+import glob
+import os
+import queue
+import random
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from network import Encoder
+
+RATE = 16000
+STRETCHES = 14                                             # at most so many utterances in a row
+
+
+def decode(path):
+    import soundfile
+    x, rate = soundfile.read(path, dtype="int16", always_2d=True)
+    if rate != RATE:
+        raise SystemExit(f"{path}: {rate} Hz, not {RATE}")
+    return x[:, 0]
+
+
+def read_set(folder, threads=8):
+    """-> samples (int16), [(first sample, samples, TEXT, speaker)]"""
+    if glob.glob(os.path.join(folder, "*.pcm")):
+        parts, rows, base = [], [], 0
+        for t in sorted(glob.glob(os.path.join(folder, "w*.tsv"))):
+            pcm = np.memmap(t[:-4] + ".pcm", dtype=np.int16, mode="r") if os.path.getsize(t[:-4] + ".pcm") else np.zeros(0, np.int16)
+            for line in open(t, encoding="utf-8"):
+                p = line.rstrip("\n").split("\t")
+                if len(p) >= 4 and int(p[1]) + int(p[2]) <= len(pcm):
+                    rows.append((base + int(p[1]), int(p[2]), p[3], p[4] if len(p) > 4 else ""))
+            parts.append(pcm)
+            base += len(pcm)
+        return parts, rows
+    table = [line.rstrip("\n").split("\t") for line in open(os.path.join(folder, "packs.tsv"), encoding="utf-8")]
+    names = sorted({p[0] for p in table})
+    with ThreadPoolExecutor(threads) as pool:
+        parts = list(pool.map(decode, [os.path.join(folder, n) for n in names]))
+    base = dict(zip(names, np.cumsum([0] + [len(p) for p in parts])))
+    rows = [(int(base[p[0]] + round(float(p[1]) * RATE)), round(float(p[2]) * RATE), p[4], p[3]) for p in table]
+    return parts, rows
+
+
+class Pool:
+    def __init__(self, sets, tokens, device, synthetic=()):
+        """sets: [(name, folder, share)]: the part of what is heard that comes from the set. synthetic: names."""
+        parts, first, count, ids, which, speaker = [], [], [], [], [], []
+        base, self.names, self.hours, self.level = 0, [], [], []
+        self.device = device
+        for k, (name, folder, _) in enumerate(sets):
+            samples, rows = read_set(folder)
+            used, energy = 0, []
+            flat = samples
+            starts = np.cumsum([0] + [len(p) for p in flat])
+            for i, (at, n, text, who) in enumerate(rows):
+                t = tokens.encode(" ".join(text.upper().split()))
+                if not 0.35 * RATE <= n <= 22 * RATE or not t or len(t) > 120 or len(t) > 0.75 * n / 640:
+                    continue
+                first.append(base + at)
+                count.append(n)
+                ids.append(np.asarray(t, np.int32))
+                which.append(k)
+                speaker.append(who)
+                used += n
+                if len(energy) < 300 and i % 7 == 0:
+                    j = np.searchsorted(starts, at, "right") - 1
+                    x = flat[j][at - starts[j]:at - starts[j] + n].astype(np.float32)
+                    energy.append(float(np.sqrt((x * x).mean() + 1.0)) / 32768)
+            parts += flat
+            base += int(starts[-1])
+            self.names.append(name)
+            self.hours.append(used / RATE / 3600)
+            self.level.append(float(np.median(energy)) if energy else 0.05)
+        self.samples = torch.empty(base + RATE, dtype=torch.int16, device=device)
+        self.samples[base:] = 0
+        at = 0
+        for p in parts:
+            with warnings.catch_warnings():                # a read-only map is fine: nothing writes to it
+                warnings.simplefilter("ignore")
+                self.samples[at:at + len(p)].copy_(torch.from_numpy(p))
+            at += len(p)
+        self.first, self.count = np.asarray(first, np.int64), np.asarray(count, np.int64)
+        self.ids, self.which = ids, np.asarray(which)
+        self.speaker = speaker
+        self.synthetic = np.asarray([n in synthetic for n in self.names])
+        self.share = np.asarray([s[2] if h else 0.0 for s, h in zip(sets, self.hours)], np.float64)
+        self.share /= self.share.sum()
+
+    def summary(self):
+        return "; ".join(f"{n} {h:.2f} h, {100 * s:.1f} %" for n, h, s in zip(self.names, self.hours, self.share))
+
+
+class Rows:
+    """Plans batches of rows, endlessly, in a thread of its own."""
+
+    def __init__(self, pool, rows, frames, labels, seed, plain=False):
+        self.pool, self.rows, self.frames, self.labels, self.plain = pool, rows, frames, labels, plain
+        self.samples = Encoder.samples(frames)
+        self.r = random.Random(seed)
+        self.by_set = [np.nonzero(pool.which == k)[0] for k in range(len(pool.names))]
+        mean = [pool.count[i].mean() if len(i) else 1.0 for i in self.by_set]
+        p = np.asarray([s / m if len(i) else 0 for s, m, i in zip(pool.share, mean, self.by_set)])
+        self.pick = list(np.cumsum(p / p.sum()))
+        self.order = [None] * len(pool.names)
+        self.kept = []                                     # utterances that did not fit where they came up
+        self.q = queue.Queue(maxsize=8)
+        self.thread = None
+
+    def start(self):
+        def work():
+            while True:
+                self.q.put(self.plan())
+        self.thread = threading.Thread(target=work, daemon=True)
+        self.thread.start()
+        return self
+
+    def __next__(self):
+        return self.q.get() if self.thread else self.plan()
+
+    def draw(self):
+        x = self.r.random()
+        k = next((i for i, c in enumerate(self.pick) if x < c), len(self.pick) - 1)
+        if not self.order[k]:
+            o = self.by_set[k].tolist()
+            self.r.shuffle(o)
+            self.order[k] = o
+        return self.order[k].pop()
+
+    def play(self, i):
+        """How utterance i is played this time: first sample, samples of the pool, rate, samples in the row."""
+        r, pool = self.r, self.pool
+        at, n = int(pool.first[i]), int(pool.count[i])
+        if self.plain:
+            return at, n, 1.0, n
+        tts = pool.synthetic[pool.which[i]]
+        cut = 0.2 if tts else 0.08
+        if n > RATE:
+            if r.random() < 0.4:
+                c = int(r.uniform(0, cut) * RATE)
+                at, n = at + c, n - c
+            if r.random() < 0.4:
+                n -= int(r.uniform(0, cut * 0.7) * RATE)
+        x = r.random()
+        if tts:
+            q = 1.0 if x < 0.2 else r.uniform(1.12, 1.38) if x > 0.86 else min(1.25, max(0.8, r.gauss(1.0, 0.09)))
+        else:
+            q = 1.0 if x < 0.3 else min(1.2, max(0.84, r.gauss(1.0, 0.07)))
+        q = max(min(q, 10.5 * n / RATE / len(pool.ids[i])), 0.8)    # nobody says more than ten tokens a second
+        return at, n, q, int(n / q)
+
+    def plan(self):
+        r, pool, S = self.r, self.pool, self.samples
+        R, M = self.rows, STRETCHES
+        src = np.zeros((R, M), np.int64)
+        ints = np.zeros((4, R, M), np.int32)               # samples of the pool, place in the row, samples in it, spare
+        fl = np.ones((2, R, M), np.float32)                # rate, gain
+        labels = np.zeros((R, self.labels), np.int32)
+        lens = np.zeros(R, np.int32)
+        active = np.zeros(R, np.float32)
+        for b in range(R):
+            x = r.random()
+            pos = 0 if x < 0.3 else int(RATE * (r.uniform(0, 0.4) if x < 0.6 else r.uniform(0.4, 2.2)))
+            end = S - int(RATE * r.uniform(0.35, 0.8))
+            m = 0
+            if r.random() < 0.03 and not self.plain:       # nobody speaks
+                continue
+            follow = None
+            while m < M and pos < end - RATE // 2:
+                got = None
+                for _ in range(12):
+                    if follow is not None:
+                        i, follow = follow, None
+                    elif self.kept and r.random() < 0.5:
+                        i = self.kept.pop(r.randrange(len(self.kept)))
+                    else:
+                        i = self.draw()
+                    at, n, q, out = self.play(i)
+                    if pos + out <= end and lens[b] + len(pool.ids[i]) <= self.labels:
+                        got = i
+                        break
+                    if len(self.kept) < 200:
+                        self.kept.append(i)
+                if got is None:
+                    break
+                k = pool.which[i]
+                src[b, m] = at
+                ints[0, b, m], ints[1, b, m], ints[2, b, m] = n, pos, out
+                fl[0, b, m] = q
+                fl[1, b, m] = 0.05 / max(pool.level[k], 1e-3) * 10 ** (r.uniform(-4, 4) / 20)
+                labels[b, lens[b]:lens[b] + len(pool.ids[i])] = pool.ids[i]
+                lens[b] += len(pool.ids[i])
+                active[b] += out
+                x = r.random()
+                pos += out + int(RATE * (r.uniform(0.02, 0.35) if x < 0.5 else r.uniform(0.35, 1.2) if x < 0.88 else r.uniform(1.2, 5)))
+                m += 1
+                if not pool.synthetic[k] and i + 1 < len(pool.ids) and pool.speaker[i + 1] == pool.speaker[i] and r.random() < 0.4:
+                    follow = i + 1                         # the same speaker goes on
+        return src, ints, fl, labels, lens, active

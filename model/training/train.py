@@ -1,0 +1,414 @@
+"""Train the encoder.
+
+    python train.py CONFIG --speech FOLDER --tokens tokenizer.model --out RUN --minutes M [--synthetic FOLDER] [--dev SET ...]
+    torchrun --nproc-per-node 4 train.py ...           the same on several GPUs
+
+--speech holds a folder a set, as named in the config. --synthetic may hold {rank}: then each process reads its own part. The run
+ends when its minutes are over; the learning rate follows the clock. RUN/last/ can be resumed (--resume RUN/last), RUN/export/
+is what the daemon reads, and --init EXPORT_DIR starts from exported weights.
+
+One step: features of one shape (rows of the same length, two views each) -> forward, losses, backward, all in one CUDA graph
+-> one all-reduce of one flat gradient -> AdamW and the moving average on flat vectors. The next batch is made meanwhile on a
+stream of its own.
+"""
+import argparse
+import json
+import math
+import os
+import time
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+import ctc as losses
+import export
+import tomllib
+from augment import Augment
+from data import Pool, Rows
+from evaluate import load, score
+from network import Encoder
+from safetensors.torch import load_file, save_file
+from text import Tokens
+
+SHARD = 13 << 20                                           # bytes a checkpoint file, so that it passes through narrow doors
+
+
+class Flat:
+    """All parameters in one vector, their gradients in another; AdamW and the moving average on them."""
+
+    def __init__(self, net, cfg):
+        self.cfg = cfg
+        ps = list(net.parameters())
+        size = [-(-p.numel() // 64) * 64 for p in ps]
+        dev = ps[0].device
+        self.w, self.g = torch.zeros(sum(size), device=dev), torch.zeros(sum(size), device=dev)
+        self.decays = torch.zeros(sum(size), device=dev)
+        at = 0
+        for n, p, s in zip(net.names, ps, size):
+            self.w[at:at + p.numel()] = p.detach().flatten()
+            p.data = self.w[at:at + p.numel()].view_as(p)
+            p.grad = self.g[at:at + p.numel()].view_as(p)
+            if p.ndim > 1 and not n.endswith("A_log") and "conv1d" not in n and "lookahead" not in n:
+                self.decays[at:at + p.numel()] = 1.0
+            at += s
+        self.m, self.v, self.ema = torch.zeros_like(self.w), torch.zeros_like(self.w), self.w.clone()
+        self.step = 0
+
+    @torch.no_grad()
+    def update(self, lr):
+        """-> the gradient's norm (a tensor). A gradient that is not finite changes nothing."""
+        c = self.cfg
+        self.step += 1
+        norm = self.g.norm()
+        ok = torch.isfinite(norm)
+        g = torch.where(ok, self.g * (c["clip"] / (norm + 1e-6)).clamp(max=1.0), torch.zeros_like(self.g))
+        b1, b2 = c["betas"]
+        self.m.lerp_(g, 1 - b1)
+        self.v.mul_(b2).addcmul_(g, g, value=1 - b2)
+        denom = (self.v / (1 - b2 ** self.step)).sqrt_().add_(1e-8)
+        self.w.addcmul_(self.w, self.decays, value=-lr * c["decay"])
+        self.w.addcdiv_(self.m, denom, value=-lr / (1 - b1 ** self.step))
+        self.ema.lerp_(self.w, 1 - min(c["ema"], (self.step + 1) / (self.step + 10)))
+        return norm
+
+    def averaged(self, net):
+        """Exported state of the moving average."""
+        keep = self.w.clone()
+        self.w.copy_(self.ema)
+        out = net.export_state()
+        self.w.copy_(keep)
+        return out
+
+    def save(self, folder, extra):
+        os.makedirs(folder, exist_ok=True)
+        parts = {"w": self.w, "ema": (self.ema - self.w).bfloat16(), "m": self.m.bfloat16(), "v": self.v.bfloat16()}
+        for k, t in parts.items():
+            n = SHARD // t.element_size()
+            for i, piece in enumerate(t.split(n)):
+                save_file({k: piece.contiguous().cpu()}, os.path.join(folder, f"{k}-{i}.safetensors"))
+        with open(os.path.join(folder, "state.json"), "w") as f:
+            json.dump({"step": self.step, **extra}, f)
+
+    def load(self, folder):
+        with open(os.path.join(folder, "state.json")) as f:
+            state = json.load(f)
+        for k in ("w", "ema", "m", "v"):
+            t, i = getattr(self, k), 0
+            pieces = []
+            while os.path.exists(p := os.path.join(folder, f"{k}-{i}.safetensors")):
+                pieces.append(load_file(p)[k].float())
+                i += 1
+            if pieces:
+                t.copy_(torch.cat(pieces))
+            elif k != "ema":
+                t.zero_()                                  # the optimiser starts afresh
+            if k == "ema":
+                t.add_(self.w) if pieces else t.copy_(self.w)
+        self.step = state["step"]
+        return state
+
+
+def start_from(net, folder, tokens):
+    """Exported weights. Where the tokeniser is another one, pieces that both have keep their rows of the head."""
+    old, _, had = export.read(folder)
+    state = old.export_state()
+    place = {p: i for i, p in enumerate(had)}
+    w, b = net.export_state()["ctc_head.weight"], net.export_state()["ctc_head.bias"]
+    w, b = w * 0.3, b + state["ctc_head.bias"][1:].min()
+    for i, p in enumerate(["<blank>"] + tokens.pieces()):
+        if p in place:
+            w[i], b[i] = state["ctc_head.weight"][place[p]], state["ctc_head.bias"][place[p]]
+    net.load_export({**state, "ctc_head.weight": w, "ctc_head.bias": b})
+
+
+class Step:
+    """Forward, losses and backward on buffers that stay where they are; on the GPU, one graph."""
+
+    def __init__(self, net, flat, cfg, layers, views, compiled):
+        dev = flat.w.device
+        R, self.views = cfg["rows"] * views, views
+        T = 4 * cfg["frames"] + 3
+        self.net, self.flat, self.cfg = net, flat, cfg
+        low = torch.bfloat16 if dev.type == "cuda" else torch.float32
+        net.low = low
+        self.f = torch.randn(R, T, 80, device=dev).to(low)
+        self.labels = torch.zeros(R, cfg["labels"], dtype=torch.int32, device=dev)
+        self.lens = torch.zeros(R, dtype=torch.int32, device=dev)
+        self.keep = torch.ones(layers, 2, R, device=dev)
+        self.carry = torch.zeros(R, device=dev)
+        self.h = torch.zeros(layers, R, 2 * net.d, 16, device=dev)
+        self.h_end = torch.zeros_like(self.h)
+        self.stats = torch.zeros(3, device=dev)
+        self.consistency = torch.compile(losses.consistency, dynamic=False) if compiled else losses.consistency
+        self.graph = None
+
+    def compute(self):
+        c = self.cfg
+        self.flat.g.zero_()
+        logits, inter = self.net(self.f, self.keep, self.h, self.carry, self.h_end)
+        n = self.lens.sum().clamp(min=1).float()
+        main = losses.ctc(logits, self.labels, self.lens).sum() / n
+        side = sum(losses.ctc(z, self.labels, self.lens).sum() for z in inter) / n if inter else torch.zeros_like(main)
+        loss = main + c["inter_weight"] * side
+        same = self.consistency(logits) / n if self.views == 2 else torch.zeros_like(main)
+        if self.views == 2:
+            loss = loss + c["consistency"] * same
+        loss.backward()
+        with torch.no_grad():
+            self.h.copy_(self.h_end)
+            self.stats.copy_(torch.stack([main.detach().float(), torch.as_tensor(side).detach().float(), same.detach().float()]))
+
+    def capture(self):
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self.compute()
+        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.synchronize()
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):   # NCCL's watchdog may ask about its events
+            self.compute()
+        self.h.zero_()
+
+    def __call__(self):
+        self.graph.replay() if self.graph is not None else self.compute()
+
+
+class Feed:
+    """Batches, made one ahead on a stream of their own."""
+
+    def __init__(self, rows, aug, dev):
+        self.rows, self.aug, self.dev = rows, aug, dev
+        self.side = torch.cuda.Stream(priority=0) if dev.type == "cuda" else None
+        self.next = None
+
+    def make(self):
+        src, ints, fl, labels, lens, active = next(self.rows)
+        self.hours = float(active.sum()) / 57.6e6
+        up = lambda x: torch.from_numpy(x).pin_memory().to(self.dev, non_blocking=True) if self.side else torch.from_numpy(x)
+        f = self.aug(up(src), up(ints), up(fl), up(active))
+        v = self.aug.views
+        return f, up(labels).repeat(v, 1), up(lens).repeat(v)
+
+    def prefetch(self):
+        if self.side is None:
+            self.next = self.make()
+            return
+        with torch.cuda.stream(self.side):
+            self.next = self.make()
+            self.ready = self.side.record_event()
+
+    def take(self, step):
+        """Put the batch where the step reads it, and begin the one after."""
+        if self.next is None:
+            self.prefetch()
+        if self.side is not None:
+            torch.cuda.current_stream().wait_event(self.ready)
+        f, labels, lens = self.next
+        step.f.copy_(f)
+        step.labels.copy_(labels)
+        step.lens.copy_(lens)
+        if self.side is not None:
+            for t in self.next:
+                t.record_stream(torch.cuda.current_stream())
+            self.side.wait_stream(torch.cuda.current_stream())   # at most one ahead
+        hours = self.hours
+        self.prefetch()
+        return hours
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("config")
+    ap.add_argument("--speech", required=True)
+    ap.add_argument("--synthetic", default="")
+    ap.add_argument("--dev", nargs="*", default=[])
+    ap.add_argument("--tokens", required=True)
+    ap.add_argument("--out", required=True)
+    ap.add_argument("--minutes", type=float, required=True)
+    ap.add_argument("--deadline", type=float, default=0, help="end by this time (seconds since 1970), whatever --minutes says")
+    ap.add_argument("--steps", type=int, default=10 ** 9)
+    ap.add_argument("--init", default="")
+    ap.add_argument("--resume", default="")
+    ap.add_argument("--wait-for", default="", help="get ready (compile, capture), then wait until this file exists")
+    ap.add_argument("--set", nargs="*", default=[], help="train.KEY=VALUE or model.KEY=VALUE, in JSON, over the config's")
+    ap.add_argument("--eager", action="store_true", help="neither compile nor capture")
+    ap.add_argument("--profile", action="store_true", help="where the step's time goes, kernel by kernel")
+    ap.add_argument("--views", type=int, default=2)
+    ap.add_argument("--noise-clips", type=int, default=192)
+    ap.add_argument("--seed", type=int, default=0)
+    ap.add_argument("--save-every", type=float, default=120, help="seconds between checkpoints")
+    a = ap.parse_args()
+    with open(a.config, "rb") as f:
+        conf = tomllib.load(f)
+    for kv in a.set:
+        k, v = kv.split("=", 1)
+        sec, key = k.split(".")
+        conf[sec][key] = json.loads(v)
+    cfg, mod = conf["train"], conf["model"]
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    cuda = torch.cuda.is_available()
+    dev = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(dev)
+        torch.backends.cuda.matmul.allow_tf32 = True
+    control = None
+    if world > 1:
+        dist.init_process_group("nccl" if cuda else "gloo")
+        control = dist.new_group(backend="gloo")
+    T0 = time.time()
+    out = lambda *x: print(f"{time.time() - T0:6.1f}s", *x, flush=True) if rank == 0 else None
+    os.makedirs(a.out, exist_ok=True)
+    torch.manual_seed(a.seed)                              # the same weights everywhere
+    tokens = Tokens(a.tokens)
+    net = Encoder(tokens.size, mod["d"], mod["layers"], mod["look"], drop=cfg["drop"], inter=mod["inter"])
+    if a.init:
+        start_from(net, a.init, tokens)
+    net.to(dev)
+    flat = Flat(net, cfg)
+    if a.resume:
+        state = flat.load(a.resume)
+        net.mean.copy_(torch.tensor(state["mean"]))
+        net.inv_std.copy_(torch.tensor(state["inv_std"]))
+    if world > 1:
+        for t in (flat.w, flat.ema):
+            dist.broadcast(t, 0)
+        if cuda:
+            torch.cuda.synchronize()
+    out(f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters, {tokens.size} tokens, {world} x {dev}")
+    net.train()
+    step = Step(net, flat, cfg, mod["layers"], a.views, cuda and not a.eager)
+    if cuda and not a.eager:
+        net.compiled()
+        step.capture()
+        out("compiled and captured")
+        ev = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+        ev[0].record()
+        for _ in range(5):
+            step()
+        ev[1].record()
+        torch.cuda.synchronize()
+        out(f"the graph alone: {ev[0].elapsed_time(ev[1]) / 5:.1f} ms, {torch.cuda.max_memory_allocated() >> 20} MiB")
+        if a.profile and rank == 0:
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as prof:
+                for _ in range(3):
+                    step()
+                torch.cuda.synchronize()
+            print(prof.key_averages().table(sort_by="cuda_time_total", row_limit=45, max_name_column_width=90))
+        if world > 1:                                      # the first exchange sets up its connections: now, not later
+            for i in range(2):
+                now = time.time()
+                dist.all_reduce(flat.g)
+                torch.cuda.synchronize()
+            out(f"one exchange of gradients: {1000 * (time.time() - now):.2f} ms")
+        step.h.zero_()
+    probe = Encoder(tokens.size, mod["d"], mod["layers"], mod["look"]).to(dev).eval() if rank == 0 else None
+    while a.wait_for and not os.path.exists(a.wait_for):
+        time.sleep(0.2)
+
+    sets = [(n, os.path.join(a.speech, n), s) for n, s in conf["sets"].items() if n != "synthetic"]
+    sets = [s for s in sets if os.path.isdir(s[1])]
+    if a.synthetic:
+        sets.append(("synthetic", a.synthetic.format(rank=rank), conf["sets"]["synthetic"]))
+    pool = Pool(sets, tokens, dev, synthetic=("synthetic",))
+    out("speech:", pool.summary())
+    devs = [(os.path.basename(d.rstrip("/")), load(d)) for d in a.dev] if rank == 0 else []
+    rows = Rows(pool, cfg["rows"], cfg["frames"], cfg["labels"], seed=a.seed * 1000 + rank)
+    torch.manual_seed(a.seed * 1000 + rank)
+    np.random.seed(rank)
+    aug = Augment(pool.samples, net.mean, net.inv_std, rows.samples, dev, a.views, a.noise_clips, masks=cfg["masks"])
+    if not a.resume and not a.init:
+        acc = []
+        for _ in range(3):
+            src, ints, fl, _, _, _ = rows.plan()
+            src, ints, fl = (torch.from_numpy(x).to(dev) for x in (src, ints, fl))
+            acc.append(aug.plain(src, ints, fl).reshape(-1, 80).double())
+        x = torch.cat(acc)
+        x = x[x.mean(-1) > -12.5]                          # digital silence says nothing about speech
+        m, s = x.mean(0), 1 / x.std(0)
+        if world > 1:
+            for t in (m, s):
+                dist.all_reduce(t)
+                t /= world
+        net.mean.copy_(m)
+        net.inv_std.copy_(s)
+    if cuda:
+        rows.start()
+    feed = Feed(rows, aug, dev)
+    depth = torch.linspace(0, cfg["depth"], mod["layers"], device=dev)[:, None, None].expand(-1, 2, cfg["rows"] * a.views)
+
+    def evaluate(limit=None):
+        probe.load_export({k: v for k, v in flat.averaged(net).items()})
+        probe.low = torch.bfloat16 if cuda else torch.float32
+        res = {}
+        for name, utts in devs:
+            part = utts[:: max(1, len(utts) // limit)][:limit] if limit else utts
+            w, refs, hyps = score(probe, part, ["<blank>"] + tokens.pieces(), dev)
+            res[name] = round(w, 2)
+            for i in range(0, len(refs), max(1, len(refs) // 3)):
+                out("   said", refs[i])
+                out("   read", hyps[i])
+        return res
+
+    def save():
+        if rank == 0:
+            flat.save(os.path.join(a.out, "last"), {"mean": net.mean.tolist(), "inv_std": net.inv_std.tolist()})
+            export.write(os.path.join(a.out, "export"), flat.averaged(net), tokens.pieces(), mod["look"])
+
+    start = time.time()
+    limit = a.minutes * 60
+    if a.deadline:
+        limit = min(limit, a.deadline - start)
+    frac, speed, mark, saved, hours = 0.0, 0.0, (start, 0), start, 0.0
+    todo = sorted(cfg["evaluate"])
+    n, run = 0, []
+    out(f"training for {limit:.0f} s")
+    while n < a.steps:
+        if n % 20 == 0:                                    # one clock for all, and no wait for the GPU
+            now = time.time()
+            t = torch.tensor([(now - start) / limit], dtype=torch.float64)
+            if world > 1:
+                dist.broadcast(t, 0, group=control)
+            frac = max(float(t), n / a.steps)
+            if frac >= 1.0:
+                break
+            if todo and frac > todo[0]:
+                todo.pop(0)
+                if rank == 0 and devs:
+                    out(f"part {frac:.2f} WER {evaluate(200)}")
+        hours += feed.take(step) * world
+        with torch.no_grad():
+            step.keep.copy_((torch.rand_like(step.keep) >= depth) / (1 - depth))
+            step.carry.copy_((torch.rand_like(step.carry) < cfg["carry"]).float())
+        step()
+        if world > 1:
+            dist.all_reduce(flat.g)
+            flat.g /= world
+        lr = cfg["lr"] * min(1.0, (n + 1) / cfg["warm"]) * ((1 - cfg["floor"]) * 0.5 * (1 + math.cos(math.pi * min(frac, 1.0))) + cfg["floor"])
+        norm = flat.update(lr)
+        run.append(torch.cat([step.stats, norm[None]]))
+        n += 1
+        if n % 50 == 0 or n == a.steps:
+            s = torch.stack(run).mean(0).tolist()
+            now = time.time()
+            out(f"step {n} part {frac:.3f} ctc {s[0]:.3f} inter {s[1]:.3f} cr {s[2]:.3f} norm {s[3]:.2f} lr {lr:.2e} "
+                f"{1000 * (now - mark[0]) / (n - mark[1]):.1f} ms/step {hours:.0f} h of speech")
+            run, mark = [], (now, n)
+            if now - saved > a.save_every:
+                save()
+                saved = time.time()
+    took = time.time() - start
+    save()
+    if rank == 0:
+        out(f"{n} steps in {took:.0f} s, {hours:.0f} h of speech heard ({hours / max(took, 1):.2f} h a second)")
+        if devs:
+            out("final WER", evaluate())
+    if world > 1:
+        dist.barrier(group=control)
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
