@@ -48,7 +48,7 @@ class PcmStream final : public AudioReader {
     if (expected_frames()) frames = std::min<std::size_t>(frames, *expected_frames() - frames_read());
     bytes_.resize(frames * frame_bytes_);
     std::size_t got = read_bytes(bytes_);
-    odd_bytes_ = got % frame_bytes_;
+    if (got > 0) odd_bytes_ = got % frame_bytes_;  // and nothing follows, unless it is 0
     frames = got / frame_bytes_;
     decode_pcm(format_.samples, std::span(bytes_).first(frames * frame_bytes_),
                interleaved.first(frames * static_cast<std::size_t>(channels())));

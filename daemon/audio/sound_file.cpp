@@ -85,9 +85,12 @@ class SoundFile final : public AudioReader {
     if (std::filesystem::is_regular_file(status) && std::filesystem::file_size(path, error) == 0)
       throw AudioError("the file is empty; record or copy it again");
     SF_INFO info{};
+    std::string why;
     if (std::filesystem::is_regular_file(status)) {
       endless_ = std::make_unique<EndlessFile>(path);
       file_.reset(endless_->open(info));
+      // By its name alone the same file may be taken for an MP3, and the error be another.
+      if (sf_error(nullptr) == SF_ERR_UNRECOGNISED_FORMAT) why = trimmed(sf_strerror(nullptr));
     }
     if (!file_ || !is_mp3(info)) {
       info = {};
@@ -95,8 +98,9 @@ class SoundFile final : public AudioReader {
       // One that begins inside a frame is found only this way.
       if (is_mp3(info)) slack_ = 8192;
     }
+    if (why.empty()) why = trimmed(sf_strerror(nullptr));
     if (!file_)
-      throw AudioError("not a sound file that libsndfile reads (" + trimmed(sf_strerror(nullptr)) +
+      throw AudioError("not a sound file that libsndfile reads (" + why +
                        "); convert it to WAV, FLAC, Ogg or MP3");
     const bool known = info.frames > 0 && info.frames < SF_COUNT_MAX;
     set_format(info.samplerate, info.channels,

@@ -48,7 +48,6 @@ FileOutput::FileOutput(std::filesystem::path file) : path_(std::move(file)), par
 }
 
 FileOutput::~FileOutput() {
-  if (finished_) return;
   file_.reset();
   std::error_code ignored;
   std::filesystem::remove(part_, ignored);
@@ -65,7 +64,6 @@ void FileOutput::finish() {
   flush();
   if (std::fclose(file_.release()) != 0) fail(path_.string());
   if (std::rename(part_.c_str(), path_.c_str()) != 0) fail(path_.string());
-  finished_ = true;
 }
 
 void Spool::write(std::string_view text) {

@@ -55,7 +55,6 @@ class FileOutput final : public Sink {
   std::filesystem::path path_;
   std::filesystem::path part_;
   FilePointer file_;
-  bool finished_ = false;
 };
 
 // Text held in an unnamed temporary file, so that it costs no memory however long it grows.

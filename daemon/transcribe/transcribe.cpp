@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -42,6 +43,27 @@ void catch_interrupt() {
   action.sa_flags = static_cast<int>(SA_RESETHAND);  // and no SA_RESTART, so that a blocked read returns
   sigaction(SIGINT, &action, nullptr);
 }
+
+// libsndfile's MP3 decoder writes what it finds wrong to standard error, in lines of its own; the reader says
+// it in one. While this lives nothing arrives there: this program has no other thread that writes.
+class MutedErrors {
+ public:
+  MutedErrors() : saved_(::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0)) {
+    int nowhere = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (saved_ >= 0 && nowhere >= 0) ::dup2(nowhere, STDERR_FILENO);
+    if (nowhere >= 0) ::close(nowhere);
+  }
+  ~MutedErrors() {
+    if (saved_ < 0) return;
+    ::dup2(saved_, STDERR_FILENO);
+    ::close(saved_);
+  }
+  MutedErrors(const MutedErrors&) = delete;
+  MutedErrors& operator=(const MutedErrors&) = delete;
+
+ private:
+  int saved_;
+};
 
 // One stream: a channel (or the mix) of one input, with everything that carries it from chunk to chunk.
 struct Stream {
@@ -166,6 +188,7 @@ class Transcriber {
     input.name = options_.inputs[index];
     input.start = Clock::now();
     try {
+      MutedErrors muted;
       input.reader =
           input.name == "-" ? open_pcm_stream(STDIN_FILENO, options_.raw) : open_sound_file(input.name);
       check_channels(*input.reader);
@@ -323,6 +346,7 @@ class Transcriber {
     const std::size_t channels = static_cast<std::size_t>(input.reader->channels());
     std::size_t frames = 0;
     try {
+      MutedErrors muted;
       if (!interrupted) frames = input.reader->read(input.interleaved);
     } catch (const AudioError& error) {
       input.error = error.what();

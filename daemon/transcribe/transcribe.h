@@ -25,7 +25,7 @@ struct TranscribeOptions {
   std::filesystem::path model;
   EngineChoice engine = EngineChoice::Auto;
   int chunk_ms = 1920;  // 48 encoder frames: one whole tile of the CPU engine
-  int threads = 0;  // 0: one a core, no more than inputs
+  int threads = 0;      // 0: one a core, no more than inputs
   ChannelChoice channel;
   bool progress = false;         // a bar on standard error, if that is a terminal
   bool realtime = false;         // no faster than the audio was spoken

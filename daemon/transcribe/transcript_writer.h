@@ -29,11 +29,11 @@ struct TranscriptStart {
 
 // What is known after the last.
 struct TranscriptEnd {
-  std::int64_t samples = 0;          // of the input, in each channel
-  double wall_seconds = 0;           // from opening the input to here
-  double read_seconds = 0;           // of these, reading and resampling
-  double engine_seconds = 0;         // of these, this stream's share of the engine's steps
-  std::optional<std::string> error;  // why the input ended early, if it did
+  std::int64_t samples = 0;                         // of the input, in each channel
+  double wall_seconds = 0;                          // from opening the input to here
+  double read_seconds = 0;                          // of these, reading and resampling
+  double engine_seconds = 0;                        // of these, this stream's share of the engine's steps
+  std::optional<std::string> error = std::nullopt;  // why the input ended early, if it did
 };
 
 // One stream's transcript. Thread rule: one thread.

@@ -105,15 +105,15 @@ TEST_P(EngineTest, SameBitsForAnyChunkSize) {
   const auto whole = static_cast<std::uint32_t>(clip.size());
   auto engine = make(options(1, whole));
   Transcript expected = run(*engine, 0, clip, whole);
-  ASSERT_GT(expected.tokens.size(), 600u);
+  ASSERT_EQ(static_cast<std::int64_t>(expected.tokens.size()), engine->config().total_frames(whole));
   for (std::size_t chunk : {1 * kHop, 4 * kHop, 8 * kHop, 37 * kHop, 160, 161, 12345})
     EXPECT_EQ(run(*engine, 0, clip, chunk).hash(), expected.hash()) << "chunks of " << chunk << " samples";
 }
 
 TEST_P(EngineTest, SameBitsForRandomChunksDownToOneSample) {
   std::vector<float> clip = read_clip("quilter.flac");
-  clip.resize(5 * 16000);
-  auto engine = make(options(1, 80000));
+  clip.resize(3 * 16000);
+  auto engine = make(options(1, 48000));
   Transcript expected = run(*engine, 0, clip, clip.size());
   std::mt19937 random(3);
   for (int trial = 0; trial < 3; ++trial) {
@@ -136,7 +136,7 @@ TEST_P(EngineTest, SameBitsAmongOthersInAnySlotOrderWithAnyThreadCount) {
   std::vector<float> clip = read_clip("quilter.flac");
   std::vector<std::span<const float>> streams;
   for (std::uint32_t i = 0; i < kStreams; ++i)
-    streams.push_back(std::span<const float>(clip).subspan(i * 9000, 3 * 16000));
+    streams.push_back(std::span<const float>(clip).subspan(i * 1000, 3 * 16000));
   auto alone = make(options(1, 48000));
   std::vector<std::uint64_t> expected;
   for (auto stream : streams) expected.push_back(run(*alone, 0, stream, 48000).hash());
@@ -180,7 +180,8 @@ TEST_P(EngineTest, CapsuleContinuesInAnotherSlotOfAnotherEngine) {
   std::vector<float> clip = read_clip("quilter.flac");
   auto first = make(options(2, 16000));
   Transcript expected = run(*first, 0, clip, 16000);
-  for (std::size_t cut : {0, 100, 1359, 1360, 6000, 77777, static_cast<int>(clip.size())}) {
+  for (std::size_t cut : {std::size_t{0}, std::size_t{100}, std::size_t{1359}, std::size_t{1360},
+                          clip.size() / 3, clip.size()}) {
     Transcript transcript;
     first->reset(1);
     feed(*first, 1, std::span<const float>(clip).first(cut), 16000, false, transcript);

@@ -1,0 +1,40 @@
+// The Mamba-1 mixer between its products: causal convolution, and the selective scan (Gu and Dao 2023,
+// algorithm 2) with everything that is channel by channel fused in. Functions queue kernels and return.
+#pragma once
+
+#include <cstdint>
+
+#include <cuda_runtime.h>
+
+#include "kernels/front_end.cuh"
+
+namespace sidewinder::cuda {
+
+struct MixerShape {
+  int d_inner;
+  int dt_rank;
+  std::int64_t conv_state;  // offset in the state: (3, d_inner)
+  std::int64_t ssm_state;   // offset in the state: (16, d_inner)
+};
+
+// u (rows, d_inner) = SiLU(bias + sum over 4 taps of weight_k in_{-3 + k}). `in` is the left half of uz
+// (rows, 2 d_inner); what lies before the wave comes from the state, which the scan renews.
+template <typename T>
+void convolve(const DeviceWave& wave, const MixerShape& shape, const std::int32_t* row_segment, const T* uz,
+              const float* weight, const float* bias, T* u, cudaStream_t stream);
+
+struct ScanWeights {
+  const float* dt_weight;  // (dt_rank, d_inner)
+  const float* dt_bias;    // (d_inner)
+  const float* decay;      // (16, d_inner): A log2(e)
+  const float* skip;       // (d_inner): D
+};
+
+// dt = softplus(dt_weight projection + dt_bias); h = exp(dt A) h + dt u B; u = (h C + D u) gate, in place,
+// row after row. The gate is the right half of uz, through SiLU already. projection: (rows, dt_rank + 32): dt
+// before its projection, B, C. h is read and written once a wave; the convolution's state is renewed too.
+template <typename T>
+void scan(const DeviceWave& wave, const MixerShape& shape, const ScanWeights& weights, const T* uz,
+          const float* projection, T* u, int multiprocessors, cudaStream_t stream);
+
+}  // namespace sidewinder::cuda

@@ -1,0 +1,265 @@
+#include <algorithm>
+#include <type_traits>
+#include <vector>
+
+#include "kernels/gemm.cuh"
+#include "kernels/head.cuh"
+#include "kernels/mixer.cuh"
+#include "kernels/network.h"
+
+namespace sidewinder::cuda {
+namespace {
+
+std::size_t element_bytes(const PackedModel& model) {
+  return model.precision == CudaPrecision::Float16 ? 2 : 4;
+}
+
+template <typename T>
+class NetworkOf final : public Network {
+ public:
+  NetworkOf(const PackedModel& model, const StateLayout& layout)
+      : config_(model.config), memory_(model.bytes.size()) {
+    check(cudaMemcpy(memory_.as<void>(), model.bytes.data(), model.bytes.size(), cudaMemcpyHostToDevice),
+          "uploading the weights");
+    int device = 0;
+    check(cudaGetDevice(&device), "asking for the current device");
+    check(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, device),
+          "asking for the multiprocessors");
+    const FeatureConfig& shape = config_.features;
+    tables_ = {floats(model.window),
+               at<float2>(model.twiddles),
+               at<std::int32_t>(model.mel_first),
+               at<std::int32_t>(model.mel_start),
+               floats(model.mel_weights),
+               floats(model.mean),
+               floats(model.inv_std),
+               shape.window_length,
+               shape.hop_length,
+               shape.n_mels,
+               shape.log_floor};
+    front_state_ = {static_cast<std::int64_t>(layout.samples),
+                    static_cast<std::int64_t>(layout.features),
+                    static_cast<std::int64_t>(layout.conv1),
+                    static_cast<std::int64_t>(layout.lookahead),
+                    shape.window_length,
+                    shape.hop_length,
+                    shape.n_mels,
+                    config_.d_model,
+                    config_.stem.lookahead};
+    conv1_ = matrix(model.conv1);
+    conv1_bias_ = floats(model.conv1_bias);
+    conv2_ = matrix(model.conv2);
+    conv2_bias_ = floats(model.conv2_bias);
+    stem_norm_ = floats(model.stem_norm);
+    if (config_.stem.lookahead > 0) {
+      lookahead_weight_ = floats(model.lookahead_weight);
+      lookahead_bias_ = floats(model.lookahead_bias);
+    }
+    for (std::size_t i = 0; i < model.layers.size(); ++i)
+      layers_.push_back(layer(model.layers[i], layout.layers[i]));
+    final_norm_ = floats(model.final_norm);
+    head_ = matrix(model.head);
+    head_bias_ = floats(model.head_bias);
+  }
+
+  void run(const DeviceWave& wave, const Workspace& workspace, const StepOutputs& out, cudaStream_t stream,
+           GroupListener* listener) const override {
+    auto done = [&](const char* group) {
+      if (listener != nullptr) listener->after(group, stream);
+    };
+    front_end(wave, workspace, stream, done);
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+      const float* next_norm = i + 1 < layers_.size() ? layers_[i + 1].norm : final_norm_;
+      block(layers_[i], next_norm, wave, workspace, stream, done);
+    }
+    head(wave, workspace, out, stream, done);
+  }
+
+ private:
+  struct Layer {
+    const float* norm;
+    MixerShape shape;
+    Matrix<T> in_proj, x_proj, out_proj, fc1, fc2;
+    const float *conv_weight, *conv_bias;
+    ScanWeights scan;
+    const float* norm2;
+  };
+
+  template <typename U>
+  const U* at(std::size_t offset) const {
+    return reinterpret_cast<const U*>(memory_.template as<std::byte>() + offset);
+  }
+  const float* floats(std::size_t offset) const { return at<float>(offset); }
+  Matrix<T> matrix(const PackedMatrix& packed) const {
+    return {at<T>(packed.offset), packed.inputs, packed.inputs_padded, packed.outputs};
+  }
+
+  Layer layer(const PackedLayer& packed, const LayerState& state) const {
+    Layer layer{};
+    layer.norm = floats(packed.norm);
+    layer.shape = {config_.d_inner(), config_.ssm.dt_rank, static_cast<std::int64_t>(state.conv),
+                   static_cast<std::int64_t>(state.ssm)};
+    layer.in_proj = matrix(packed.in_proj);
+    layer.conv_weight = floats(packed.conv_weight);
+    layer.conv_bias = floats(packed.conv_bias);
+    layer.x_proj = matrix(packed.x_proj);
+    layer.scan = {floats(packed.dt_weight), floats(packed.dt_bias), floats(packed.decay),
+                  floats(packed.skip)};
+    layer.out_proj = matrix(packed.out_proj);
+    if (config_.d_intermediate == 0) return layer;
+    layer.norm2 = floats(packed.norm2);
+    layer.fc1 = matrix(packed.fc1);
+    layer.fc2 = matrix(packed.fc2);
+    return layer;
+  }
+
+  template <typename Done>
+  void front_end(const DeviceWave& wave, const Workspace& space, cudaStream_t stream, Done&& done) const {
+    const int d = config_.d_model, mels = config_.features.n_mels;
+    T* features = static_cast<T*>(space.features);
+    T* conv1 = static_cast<T*>(space.conv1);
+    compute_features(wave, tables_, front_state_, features, stream);
+    done("features");
+    const Rows<T> windows{features, 2 * mels, &wave.counts->conv1_rows, 2 * wave.most_stem_rows};
+    multiply(windows, conv1_, StoreBiasSilu<T>{conv1, d, conv1_bias_}, multiprocessors_, stream);
+    done("stem products");
+    turn_over_features(wave, front_state_, features, conv1, stream);
+    done("stem state");
+    const Rows<T> pairs{conv1, 2 * d, &wave.counts->stem_rows, wave.most_stem_rows};
+    stem_product(pairs, space.stem, stream);
+    done("stem products");
+    look_ahead(wave, front_state_, space.stem, lookahead_weight_, lookahead_bias_, first_norm(),
+               config_.norm_eps, space.x, static_cast<T*>(space.normed), space.row_segment, stream);
+    save_front_state(wave, front_state_, conv1, space.stem, stream);
+    done("stem state");
+  }
+
+  const float* first_norm() const { return layers_.empty() ? final_norm_ : layers_.front().norm; }
+
+  void stem_product(const Rows<T>& pairs, float* stem, cudaStream_t stream) const {
+    const int d = config_.d_model;
+    if constexpr (std::is_same_v<T, __half>) {
+      if (d == kRowOutputs) {
+        multiply_rows<true>(pairs, conv2_, {stem, conv2_bias_, stem_norm_, config_.norm_eps, nullptr},
+                            multiprocessors_, stream);
+        return;
+      }
+    }
+    multiply(pairs, conv2_, StoreBiasSilu<float>{stem, d, conv2_bias_}, multiprocessors_, stream);
+    rms_norm(stem, stem_norm_, d, config_.norm_eps, stem, pairs.count, pairs.most, stream);
+  }
+
+  // x += w in; normed = rms(x, norm)
+  void residual_product(const Rows<T>& in, const Matrix<T>& w, const Workspace& space, const float* norm,
+                        cudaStream_t stream) const {
+    const int d = config_.d_model;
+    T* normed = static_cast<T*>(space.normed);
+    if constexpr (std::is_same_v<T, __half>) {
+      if (d == kRowOutputs) {
+        multiply_rows<false>(in, w, {space.x, nullptr, norm, config_.norm_eps, normed}, multiprocessors_,
+                             stream);
+        return;
+      }
+    }
+    multiply(in, w, AddTo{space.x, d}, multiprocessors_, stream);
+    rms_norm(space.x, norm, d, config_.norm_eps, normed, in.count, in.most, stream);
+  }
+
+  // One block; `normed` holds the rows through the block's norm before, through the next one's after.
+  template <typename Done>
+  void block(const Layer& layer, const float* next_norm, const DeviceWave& wave, const Workspace& space,
+             cudaStream_t stream, Done&& done) const {
+    const int d = config_.d_model, e = config_.d_inner(), ff = config_.d_intermediate;
+    T* normed = static_cast<T*>(space.normed);
+    T* wide = static_cast<T*>(space.wide);
+    T* u = static_cast<T*>(space.u);
+    auto rows = [&](const T* data, int width) {
+      return Rows<T>{data, width, &wave.counts->rows, wave.most_rows};
+    };
+    multiply(rows(normed, d), layer.in_proj, StoreActivation<T>{wide, 2 * e, e}, multiprocessors_, stream);
+    done("in_proj");
+    convolve(wave, layer.shape, space.row_segment, wide, layer.conv_weight, layer.conv_bias, u, stream);
+    done("convolution");
+    multiply_narrow(rows(u, e), layer.x_proj, StoreFloat{space.projection, layer.x_proj.outputs}, stream);
+    done("x_proj");
+    scan(wave, layer.shape, layer.scan, wide, space.projection, u, multiprocessors_, stream);
+    done("scan");
+    residual_product(rows(u, e), layer.out_proj, space, ff > 0 ? layer.norm2 : next_norm, stream);
+    done("out_proj + norm");
+    if (ff == 0) return;
+    multiply(rows(normed, d), layer.fc1, StoreGated<T>{wide, ff}, multiprocessors_, stream);
+    done("fc1 + gate");
+    residual_product(rows(wide, ff), layer.fc2, space, next_norm, stream);
+    done("fc2 + norm");
+  }
+
+  template <typename Done>
+  void head(const DeviceWave& wave, const Workspace& space, const StepOutputs& out, cudaStream_t stream,
+            Done&& done) const {
+    const int d = config_.d_model;
+    float* logits = static_cast<float*>(space.wide);
+    const Rows<T> rows{static_cast<const T*>(space.normed), d, &wave.counts->rows, wave.most_rows};
+    multiply(rows, head_, StoreFloat{logits, head_.outputs}, multiprocessors_, stream);
+    read_tokens(wave, space.row_segment, logits, head_bias_, head_.outputs, config_.vocab_size,
+                {out.tokens, out.log_probs}, stream);
+    if (out.encodings != nullptr)
+      write_encodings(wave, space.row_segment, space.x, final_norm_, d, config_.norm_eps, out.encodings,
+                      stream);
+    done("head");
+  }
+
+  ModelConfig config_;
+  DeviceMemory memory_;
+  int multiprocessors_ = 0;
+  FeatureTables tables_{};
+  FrontState front_state_{};
+  Matrix<T> conv1_, conv2_, head_;
+  const float *conv1_bias_, *conv2_bias_, *stem_norm_;
+  const float *lookahead_weight_ = nullptr, *lookahead_bias_ = nullptr;
+  std::vector<Layer> layers_;
+  const float *final_norm_, *head_bias_;
+};
+
+}  // namespace
+
+std::size_t Workspace::place(const PackedModel& model, const WaveLimits& limits, std::byte* base) {
+  const ModelConfig& config = model.config;
+  const std::size_t t = element_bytes(model), rows = limits.rows, stem_rows = limits.stem_rows;
+  const std::size_t d = config.d_model, e = config.d_inner(), mels = config.features.n_mels;
+  const std::size_t wide_row =
+      std::max({2 * e * t, config.d_intermediate * t, model.head.outputs * sizeof(float)});
+  // One row behind each: windows of the last rows reach past the regions.
+  constexpr std::size_t kSlack = 8;
+  std::size_t used = 0;
+  auto take = [&](std::size_t bytes) {
+    std::byte* at = base + used;
+    used += (bytes + 255) / 256 * 256;
+    return at;
+  };
+  features = take((4 * stem_rows + kSlack) * mels * t);
+  conv1 = take((2 * stem_rows + kSlack) * d * t);
+  stem = reinterpret_cast<float*>(take(stem_rows * d * sizeof(float)));
+  row_segment = reinterpret_cast<std::int32_t*>(take(rows * sizeof(std::int32_t)));
+  x = reinterpret_cast<float*>(take(rows * d * sizeof(float)));
+  normed = take(rows * d * t);
+  wide = take(rows * wide_row);
+  u = take(rows * e * t);
+  projection = reinterpret_cast<float*>(take(rows * model.layers.front().x_proj.outputs * sizeof(float)));
+  return used;
+}
+
+std::size_t Workspace::bytes(const PackedModel& model, const WaveLimits& limits) {
+  Workspace measured;
+  return measured.place(model, limits, nullptr);
+}
+
+Workspace::Workspace(const PackedModel& model, const WaveLimits& limits) : memory_(bytes(model, limits)) {
+  place(model, limits, memory_.as<std::byte>());
+}
+
+std::unique_ptr<Network> make_network(const PackedModel& model, const StateLayout& layout) {
+  if (model.precision == CudaPrecision::Float16) return std::make_unique<NetworkOf<__half>>(model, layout);
+  return std::make_unique<NetworkOf<float>>(model, layout);
+}
+
+}  // namespace sidewinder::cuda

@@ -1,0 +1,234 @@
+#include "kernels/packed_model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numbers>
+#include <span>
+#include <string>
+
+#include <Eigen/Core>
+
+#include "model/error.h"
+
+namespace sidewinder::cuda {
+namespace {
+
+constexpr int kGroup = 16;     // outputs
+constexpr int kInputPad = 64;  // inputs, one step of the tensor-core kernel
+constexpr std::size_t kAlign = 256;
+constexpr float kNever = -1e30f;  // below any logit
+
+int round_up(int value, int multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+// Output held by row `row` of a group of 16, see PackedMatrix.
+int output_of_row(int row, bool dealt) {
+  if (!dealt) return row;
+  int tile = row / 8, q = row % 8 / 2, bit = row % 2;
+  return 4 * q + 2 * tile + bit;
+}
+
+class Packer {
+ public:
+  Packer(const Weights& weights, PackedModel& model) : weights_(weights), model_(model) {}
+
+  template <typename T>
+  std::size_t add(std::span<const T> values) {
+    std::size_t offset = (model_.bytes.size() + kAlign - 1) / kAlign * kAlign;
+    model_.bytes.resize(offset + values.size_bytes());
+    std::memcpy(model_.bytes.data() + offset, values.data(), values.size_bytes());
+    return offset;
+  }
+  template <typename T>
+  std::size_t add(const std::vector<T>& values) {
+    return add(std::span<const T>(values));
+  }
+
+  std::size_t vector(const std::string& name) { return add(weights_.tensor(name).to_floats()); }
+
+  // (channels, ..., taps) as stored -> (taps, channels)
+  std::size_t transposed(const std::string& name) { return add(transposed_values(name)); }
+
+  std::vector<float> transposed_values(const std::string& name) {
+    const TensorView& tensor = weights_.tensor(name);
+    std::vector<float> stored = tensor.to_floats(), out(stored.size());
+    std::size_t taps = tensor.shape.back(), channels = stored.size() / taps;
+    for (std::size_t c = 0; c < channels; ++c)
+      for (std::size_t k = 0; k < taps; ++k) out[k * channels + c] = stored[c * taps + k];
+    return out;
+  }
+
+  PackedMatrix matrix(const std::string& name, bool gated = false) {
+    const TensorView& tensor = weights_.tensor(name);
+    return matrix(tensor.to_floats(), static_cast<int>(tensor.shape[0]), gated);
+  }
+
+  // (outputs, channels, taps) as stored -> inputs in the order (taps, channels), as rows follow in time.
+  PackedMatrix time_convolution(const std::string& name) {
+    const TensorView& tensor = weights_.tensor(name);
+    std::vector<float> stored = tensor.to_floats(), values(stored.size());
+    std::size_t channels = tensor.shape[1], taps = tensor.shape[2];
+    for (std::size_t at = 0; at < stored.size(); ++at) {
+      std::size_t out = at / (channels * taps), channel = at / taps % channels, tap = at % taps;
+      values[out * channels * taps + tap * channels + channel] = stored[at];
+    }
+    return matrix(values, static_cast<int>(tensor.shape[0]), false);
+  }
+
+ private:
+  // values: (outputs, inputs)
+  PackedMatrix matrix(const std::vector<float>& values, int outputs, bool gated) {
+    PackedMatrix packed;
+    packed.inputs = static_cast<int>(values.size()) / outputs;
+    packed.inputs_padded = round_up(packed.inputs, kInputPad);
+    packed.outputs = round_up(outputs, kGroup);
+    const bool dealt = model_.precision == CudaPrecision::Float16;
+    std::vector<float> rows(static_cast<std::size_t>(packed.outputs) * packed.inputs_padded);
+    for (int row = 0; row < packed.outputs; ++row) {
+      int group = row / kGroup;
+      if (gated) group = group / 2 + (group % 2 == 0 ? 0 : outputs / 2 / kGroup);
+      int output = group * kGroup + output_of_row(row % kGroup, dealt);
+      if (output >= outputs) continue;
+      std::copy_n(values.begin() + static_cast<std::ptrdiff_t>(output) * packed.inputs, packed.inputs,
+                  rows.begin() + static_cast<std::ptrdiff_t>(row) * packed.inputs_padded);
+    }
+    packed.offset = dealt ? add(to_half(rows)) : add(rows);
+    return packed;
+  }
+
+  static std::vector<Eigen::half> to_half(const std::vector<float>& values) {
+    std::vector<Eigen::half> out;
+    out.reserve(values.size());
+    for (float value : values) {
+      if (std::abs(value) > 65504.0f)
+        throw ModelError("cuda engine: a weight of " + std::to_string(value) +
+                         " does not fit float16; run this model in float32");
+      out.emplace_back(value);
+    }
+    return out;
+  }
+
+  const Weights& weights_;
+  PackedModel& model_;
+};
+
+double hz_to_mel(double hz) {
+  return 2595.0 * std::log10(1.0 + hz / 700.0);
+}
+double mel_to_hz(double mel) {
+  return 700.0 * (std::pow(10.0, mel / 2595.0) - 1.0);
+}
+
+// The tables of dsp/log_mel.h's formula.
+void pack_features(Packer& packer, PackedModel& model) {
+  const FeatureConfig& shape = model.config.features;
+  std::vector<float> window, twiddles, weights;
+  for (int n = 0; n < shape.window_length; ++n)
+    window.push_back(
+        static_cast<float>(0.5 - 0.5 * std::cos(2.0 * std::numbers::pi * n / (shape.window_length - 1))));
+  for (int k = 0; k < shape.fft_length; ++k) {
+    double angle = -2.0 * std::numbers::pi * k / shape.fft_length;
+    twiddles.push_back(static_cast<float>(std::cos(angle)));
+    twiddles.push_back(static_cast<float>(std::sin(angle)));
+  }
+  std::vector<std::int32_t> first, start;
+  const double low_mel = hz_to_mel(shape.f_min), high_mel = hz_to_mel(shape.f_max);
+  auto corner = [&](int i) { return mel_to_hz(low_mel + (high_mel - low_mel) * i / (shape.n_mels + 1)); };
+  for (int m = 0; m < shape.n_mels; ++m) {
+    const double low = corner(m), peak = corner(m + 1), high = corner(m + 2);
+    first.push_back(0);
+    start.push_back(static_cast<std::int32_t>(weights.size()));
+    for (int k = 0; k <= shape.fft_length / 2; ++k) {
+      const double hz = static_cast<double>(k) * model.config.sample_rate / shape.fft_length;
+      const double weight = std::min((hz - low) / (peak - low), (high - hz) / (high - peak));
+      if (weight <= 0.0) continue;
+      if (static_cast<std::size_t>(start.back()) == weights.size()) first.back() = k;
+      weights.push_back(static_cast<float>(weight));
+    }
+  }
+  start.push_back(static_cast<std::int32_t>(weights.size()));
+  model.window = packer.add(window);
+  model.twiddles = packer.add(twiddles);
+  model.mel_first = packer.add(first);
+  model.mel_start = packer.add(start);
+  model.mel_weights = packer.add(weights);
+  model.mean = packer.vector("features.mean");
+  model.inv_std = packer.vector("features.inv_std");
+}
+
+PackedLayer pack_layer(Packer& packer, const ModelConfig& config, int index) {
+  const std::string name = "backbone.layers." + std::to_string(index) + ".", mixer = name + "mixer.";
+  PackedLayer layer{};
+  layer.norm = packer.vector(name + "norm.weight");
+  layer.in_proj = packer.matrix(mixer + "in_proj.weight");
+  layer.conv_weight = packer.transposed(mixer + "conv1d.weight");
+  layer.conv_bias = packer.vector(mixer + "conv1d.bias");
+  layer.x_proj = packer.matrix(mixer + "x_proj.weight");
+  layer.dt_weight = packer.transposed(mixer + "dt_proj.weight");
+  layer.dt_bias = packer.vector(mixer + "dt_proj.bias");
+  std::vector<float> decay = packer.transposed_values(mixer + "A_log");
+  for (float& rate : decay)
+    rate = static_cast<float>(-std::exp(static_cast<double>(rate)) * std::numbers::log2e);
+  layer.decay = packer.add(decay);
+  layer.skip = packer.vector(mixer + "D");
+  layer.out_proj = packer.matrix(mixer + "out_proj.weight");
+  if (config.d_intermediate == 0) return layer;
+  layer.norm2 = packer.vector(name + "norm2.weight");
+  layer.fc1 = packer.matrix(name + "mlp.fc1.weight", true);
+  layer.fc2 = packer.matrix(name + "mlp.fc2.weight");
+  return layer;
+}
+
+}  // namespace
+
+void check_covered(const ModelConfig& config) {
+  auto require = [](bool holds, const std::string& rule, int got) {
+    if (!holds)
+      throw ModelError("cuda engine: " + rule + ", this model has " + std::to_string(got) +
+                       "; run it with the cpu engine");
+  };
+  const SsmConfig& ssm = config.ssm;
+  require(config.kind == ModelKind::StreamingCtc, "the model must read speech (streaming-mamba-ctc)", 0);
+  require(config.features.fft_length == 512, "fft_length must be 512", config.features.fft_length);
+  require(config.features.n_mels % 8 == 0 && config.features.n_mels <= 256,
+          "n_mels must be a multiple of 8 up to 256", config.features.n_mels);
+  require(config.stem.kernel == 3, "the stem's kernel must be 3", config.stem.kernel);
+  require(config.stem.stride == 2, "the stem's stride must be 2", config.stem.stride);
+  require(config.stem.lookahead <= 32, "lookahead must be at most 32", config.stem.lookahead);
+  require(config.d_model % 16 == 0, "d_model must be a multiple of 16", config.d_model);
+  require(config.d_inner() % 128 == 0, "d_inner must be a multiple of 128", config.d_inner());
+  require(config.d_intermediate % 16 == 0, "d_intermediate must be a multiple of 16", config.d_intermediate);
+  require(ssm.d_state == 16, "d_state must be 16", ssm.d_state);
+  require(ssm.d_conv == 4, "d_conv must be 4", ssm.d_conv);
+  require(ssm.dt_rank % 16 == 0 && ssm.dt_rank <= 64, "dt_rank must be 16, 32, 48 or 64", ssm.dt_rank);
+}
+
+PackedModel pack_model(const Model& source, CudaPrecision precision) {
+  check_covered(source.config);
+  PackedModel model{};
+  model.config = source.config;
+  model.precision = precision;
+  Packer packer(source.weights, model);
+  pack_features(packer, model);
+  model.conv1 = packer.time_convolution("stem.conv1.weight");
+  model.conv1_bias = packer.vector("stem.conv1.bias");
+  model.conv2 = packer.time_convolution("stem.conv2.weight");
+  model.conv2_bias = packer.vector("stem.conv2.bias");
+  model.stem_norm = packer.vector("stem.norm.weight");
+  if (model.config.stem.lookahead > 0) {
+    model.lookahead_weight = packer.transposed("stem.lookahead.weight");
+    model.lookahead_bias = packer.vector("stem.lookahead.bias");
+  }
+  for (int i = 0; i < model.config.n_layer; ++i) model.layers.push_back(pack_layer(packer, model.config, i));
+  model.final_norm = packer.vector("backbone.norm_f.weight");
+  model.head = packer.matrix("ctc_head.weight");
+  std::vector<float> bias = source.weights.tensor("ctc_head.bias").to_floats();
+  bias.resize(static_cast<std::size_t>(model.head.outputs), kNever);
+  model.head_bias = packer.add(bias);
+  source.weights.release_pages();
+  return model;
+}
+
+}  // namespace sidewinder::cuda
