@@ -5,6 +5,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include "clients/cli/commands.h"
+
 namespace sidewinder {
 
 // Declares a subcommand with its options under `app`. When it is the one chosen, `run` is set to what it
@@ -13,6 +15,7 @@ using AddCommand = void (*)(CLI::App& app, std::function<int()>& run);
 
 void add_transcribe_command(CLI::App& app, std::function<int()>& run);
 
-inline constexpr AddCommand kCommands[] = {add_transcribe_command};
+inline constexpr AddCommand kCommands[] = {add_transcribe_command, add_listen_command, add_send_command,
+                                           add_ctl_command};
 
 }  // namespace sidewinder

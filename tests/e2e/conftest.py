@@ -8,6 +8,7 @@ from program import CLIP, transcribe
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "memory: measures memory, which a sanitizer's own would drown")
+    config.addinivalue_line("markers", "long: hears the clip dozens of times, half an hour under sanitizers")
 
 
 @pytest.fixture(scope="session")

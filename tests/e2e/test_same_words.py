@@ -8,6 +8,8 @@ import media
 import pytest
 from program import CLIP, STEREO, start, transcribe
 
+pytestmark = pytest.mark.long
+
 
 def words(*arguments, **options):
     result = transcribe(*arguments, "--format", "json", **options).succeeds()

@@ -1,0 +1,210 @@
+// `sidewinder ctl`: what a running daemon does, and orders to it.
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+
+#include "clients/cli/commands.h"
+#include "clients/cli/text.h"
+#include "clients/cli/wire.h"
+#include "daemon/cli/exit_code.h"
+
+namespace sidewinder {
+namespace {
+
+using namespace clients;
+
+using Table = std::vector<std::vector<std::string>>;
+using Show = void (*)(const Json& answer);
+
+struct Arguments {
+  Addresses addresses;
+  bool json = false;
+  std::string file;
+  std::string stream;
+  std::string pace = "real_time";
+  int channel = 0;
+  bool off = false;
+};
+
+// The cells below `right` are set flush right.
+void print_table(const Table& table, const std::vector<bool>& right) {
+  std::vector<std::size_t> widths(right.size(), 0);
+  for (const auto& row : table)
+    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width(row[i]));
+  for (const auto& row : table) {
+    std::string line;
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      const std::string padding(widths[i] - width(row[i]), ' ');
+      line += (i > 0 ? "  " : "") + (right[i] ? padding + row[i] : row[i] + padding);
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    std::printf("%s\n", line.c_str());
+  }
+}
+
+std::string decimal(double value, int digits) {
+  char buffer[40];
+  std::snprintf(buffer, sizeof buffer, "%.*f", digits, value);
+  return buffer;
+}
+
+// Hours, minutes and seconds.
+std::string duration(double seconds) {
+  const auto whole = static_cast<long long>(seconds);
+  char buffer[40];
+  std::snprintf(buffer, sizeof buffer, "%lld:%02lld:%02lld", whole / 3600, whole / 60 % 60, whole % 60);
+  return buffer;
+}
+
+std::string text(const Json& value) {
+  return printable(value.is_string() ? value.get<std::string>() : value.dump());
+}
+
+void show_list(const Json& answer) {
+  const Json& streams = answer.at("streams");
+  if (streams.empty()) {
+    std::puts("no streams");
+    return;
+  }
+  Table table{{"STREAM", "STATE", "SOURCE", "HZ", "CH", "HEARD", "WAITING", "FINALS"}};
+  for (const Json& stream : streams) {
+    const double seconds = stream.at("samples").get<double>() / stream.at("rate").get<double>();
+    table.push_back({text(stream.at("stream")), text(stream.at("state")),
+                     text(stream.value("file", stream.at("source"))), text(stream.at("rate")),
+                     text(stream.at("channels")), duration(seconds),
+                     decimal(stream.at("backlog_ms").get<double>(), 0) + " ms", text(stream.at("finals"))});
+  }
+  print_table(table, {false, false, false, true, true, true, true, true});
+}
+
+void show_opened(const Json& answer) {
+  std::printf("%s: opened, %s Hz, %s channel(s)\n", text(answer.at("stream")).c_str(),
+              text(answer.at("rate")).c_str(), text(answer.at("channels")).c_str());
+}
+
+void show_closing(const Json& answer) {
+  std::printf("%s: closing; what was accepted is still transcribed\n", text(answer.at("stream")).c_str());
+}
+
+void show_draining(const Json& answer) {
+  const bool on = answer.at("on").get<bool>();
+  std::printf("%s; %s streams are open\n",
+              on ? "draining: new streams are refused" : "new streams are taken again",
+              text(answer.at("streams")).c_str());
+}
+
+void show_stats(const Json& answer) {
+  const auto mean_max = [&](const char* key) {
+    const Json& value = answer.at(key);
+    return decimal(value.at("mean").get<double>(), 1) + " ms mean, " +
+           decimal(value.at("max").get<double>(), 1) + " ms at most";
+  };
+  const Json& results = answer.at("results");
+  const std::string draining = answer.at("draining").get<bool>() ? ", draining" : "";
+  print_table({{"version", text(answer.at("version"))},
+               {"engine", text(answer.at("engine"))},
+               {"model", text(answer.at("model"))},
+               {"up", duration(answer.at("uptime_s").get<double>())},
+               {"streams", text(answer.at("streams")) + " of " + text(answer.at("slots")) + draining},
+               {"since the start", text(answer.at("opened")) + " opened, " + text(answer.at("closed")) +
+                                       " closed, " + text(answer.at("refused")) + " refused"},
+               {"audio heard", duration(answer.at("audio_s").get<double>())},
+               {"steps", text(answer.at("steps")) + " of " + text(answer.at("chunk_ms")) + " ms"},
+               {"time a step", mean_max("step_ms")},
+               {"lag", mean_max("lag_ms")},
+               {"results", text(results.at("published")) + " published, " +
+                               text(results.at("partials_skipped")) + " partials skipped"},
+               {"queue", text(results.at("queued")) + " of " + text(results.at("capacity"))}},
+              {false, false});
+}
+
+int ask(const Arguments& arguments, const Json& message, const std::string& answer, Show show) {
+  zmq::context_t context(1);
+  const Json reply = request(context, arguments.addresses.control, message, answer);
+  if (arguments.json)
+    std::printf("%s\n", reply.dump().c_str());
+  else
+    show(reply);
+  if (std::fflush(stdout) != 0 || std::ferror(stdout))
+    throw ClientError(kExitOutput, "standard output can't be written");
+  return kExitOk;
+}
+
+Json open_message(const Arguments& arguments) {
+  Json message{{"type", "open"},
+               {"file", std::filesystem::absolute(arguments.file).string()},
+               {"pace", arguments.pace}};
+  if (!arguments.stream.empty()) message["stream"] = arguments.stream;
+  if (arguments.channel > 0) message["channel"] = arguments.channel;
+  return message;
+}
+
+}  // namespace
+
+void add_ctl_command(CLI::App& app, std::function<int()>& run) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* ctl = app.add_subcommand("ctl", "Ask a running daemon, or tell it what to do");
+  ctl->require_subcommand(1);
+  ctl->add_flag("--json", arguments->json, "Write the daemon's answer as JSON");
+  add_address_option(*ctl, "control", arguments->addresses.control);
+  ctl->footer(
+      "Exit codes: 0 done; 2 the command line is wrong; 4 standard output can't be written; 8 no daemon "
+      "answers;\n"
+      "9 the daemon refused.");
+  const auto add = [&](const std::string& name, const std::string& description,
+                       const std::function<Json(const Arguments&)>& message, const std::string& answer,
+                       Show show) {
+    CLI::App* command = ctl->add_subcommand(name, description);
+    command->fallthrough();  // so that ctl's options may stand behind it
+    command->callback([arguments, &run, message, answer, show] {
+      run = [arguments, message, answer, show] {
+        return run_client([&] { return ask(*arguments, message(*arguments), answer, show); });
+      };
+    });
+    return command;
+  };
+
+  add(
+      "list", "The streams that are open",
+      [](const Arguments&) {
+        return Json{{"type", "list"}};
+      },
+      "list", show_list);
+
+  CLI::App* open = add("open", "Transcribe a file on the daemon's machine as a stream", open_message,
+                       "opened", show_opened);
+  open->add_option("FILE", arguments->file, "A sound file of any format; the daemon opens it")->required();
+  open->add_option("--stream", arguments->stream, "The stream's name (default: the daemon chooses one)")
+      ->type_name("NAME");
+  open->add_flag_callback(
+      "--fast", [arguments] { arguments->pace = "fast"; }, "As fast as it goes, not as it was spoken");
+  open->add_option("--channel", arguments->channel, "Take this channel, from 1 (default: all mixed)")
+      ->check(CLI::Range(1, 1024).description(""))
+      ->type_name("N");
+
+  CLI::App* close = add(
+      "close", "End a stream",
+      [](const Arguments& given) {
+        return Json{{"type", "close"}, {"stream", given.stream}};
+      },
+      "closing", show_closing);
+  close->add_option("STREAM", arguments->stream, "Its name")->required();
+
+  CLI::App* drain = add(
+      "drain", "Take no new streams",
+      [](const Arguments& given) {
+        return Json{{"type", "drain"}, {"on", !given.off}};
+      },
+      "draining", show_draining);
+  drain->add_flag("--off", arguments->off, "Take new streams again");
+
+  add(
+      "stats", "How the daemon fares",
+      [](const Arguments&) {
+        return Json{{"type", "stats"}};
+      },
+      "stats", show_stats);
+}
+
+}  // namespace sidewinder

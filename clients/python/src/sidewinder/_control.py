@@ -1,0 +1,83 @@
+"""Requests to the daemon, one by one."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Dict, List, Optional
+
+import zmq
+
+from . import messages
+from ._wire import CONTROL, Connection, Deadline, Task, pack, unpack
+from .errors import ProtocolError, Refused, RequestError
+
+
+def request(address: str, timeout: Optional[float], message: Dict[str, Any], answer: str) -> Task[Dict[str, Any]]:
+    # A connection a request: there is none to be lost between two of them, and no late answer to be mistaken.
+    connection = Connection(zmq.REQ, address)
+    try:
+        deadline = Deadline(timeout, f"no answer from {address}")
+        connection.send([pack({key: value for key, value in message.items() if value is not None})])
+        while True:
+            frames = connection.receive()
+            if frames is not None:
+                break
+            yield connection.wait(deadline.left())
+    finally:
+        connection.close()
+    header = unpack(frames[-1])
+    kind = header.get("type")
+    if kind == "refused":
+        raise Refused(header.get("reason", ""), header.get("message", ""))
+    if kind == "error":
+        raise RequestError(header.get("reason", ""), header.get("message", ""))
+    if kind != answer:
+        raise ProtocolError(f"asked {message['type']}, got {kind}")
+    return header
+
+
+class ControlCore:
+    def __init__(self, address: str = CONTROL, timeout: Optional[float] = 10.0) -> None:
+        self._address = address
+        self._timeout = timeout
+
+    def _ask(self, message: Dict[str, Any], answer: str) -> Task[Dict[str, Any]]:
+        return request(self._address, self._timeout, message, answer)
+
+    def _list(self) -> Task[List[messages.StreamInfo]]:
+        answer = yield from self._ask({"type": "list"}, "list")
+        return [messages.build(messages.StreamInfo, stream) for stream in answer["streams"]]
+
+    def _open(
+        self, file: "str | os.PathLike[str]", stream: Optional[str], pace: str, channel: Optional[int]
+    ) -> Task[messages.FileOpened]:
+        message = {"type": "open", "file": os.fspath(file), "stream": stream, "pace": pace, "channel": channel}
+        return messages.build(messages.FileOpened, (yield from self._ask(message, "opened")))
+
+    def _close(self, stream: str) -> Task[messages.Closing]:
+        answer = yield from self._ask({"type": "close", "stream": stream}, "closing")
+        return messages.build(messages.Closing, answer)
+
+    def _drain(self, on: bool) -> Task[messages.Draining]:
+        return messages.build(messages.Draining, (yield from self._ask({"type": "drain", "on": on}, "draining")))
+
+    def _stats(self) -> Task[messages.Stats]:
+        answer = yield from self._ask({"type": "stats"}, "stats")
+        return messages.build(
+            messages.Stats,
+            answer,
+            results=messages.build(messages.QueueStats, answer["results"]),
+            step_ms=messages.build(messages.MeanMax, answer["step_ms"]),
+            lag_ms=messages.build(messages.MeanMax, answer["lag_ms"]),
+        )
+
+    def _history(self, stream: str, first: int, last: int, epoch: Optional[int]) -> Task[messages.History]:
+        message = {"type": "history", "stream": stream, "epoch": epoch, "from": first, "to": last}
+        answer = yield from self._ask(message, "history")
+        gap = answer.get("gap")
+        return messages.build(
+            messages.History,
+            answer,
+            finals=tuple(messages.result(header, recovered=True) for header in answer["finals"]),
+            gap=None if gap is None else (gap["from"], gap["to"]),
+        )

@@ -1,0 +1,75 @@
+// What sidewinderd runs with: defaults, or a TOML file (daemon/sidewinder.toml shows every key).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+#include "daemon/engine_choice.h"
+
+namespace sidewinder::live {
+
+// The file is wrong; what() has file, line, key and what to do.
+struct ConfigError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// Read once, then constant: any thread.
+struct Config {
+  struct {
+    std::filesystem::path folder;  // empty: the default model
+  } model;
+  struct {
+    EngineChoice kind = EngineChoice::Auto;
+    int threads = 0;         // 0: one a core
+    bool encodings = false;  // streams may ask for the encoder's output
+  } engine;
+  struct {
+    std::string results = "tcp://127.0.0.1:7600";
+    std::string ingest = "tcp://127.0.0.1:7601";
+    std::string control = "tcp://127.0.0.1:7602";
+    std::string http = "127.0.0.1:7603";  // host:port; port 0: any
+    bool allow_remote = false;            // bind elsewhere than on loopback, though nothing is encrypted
+  } sockets;
+  struct {
+    std::int64_t streams = 64;
+    std::int64_t buffer_ms = 4'000;  // audio that a stream may have waiting
+    std::int64_t max_message_bytes = 1 << 20;
+  } limits;
+  struct {
+    std::int64_t chunk_ms = 160;
+    std::int64_t max_wait_ms = 10;  // that a full chunk waits for those of other streams
+    std::int64_t behind_ms = 1'000;
+  } scheduler;
+  struct {
+    std::int64_t silence_ms = 800;
+    std::int64_t max_segment_ms = 30'000;
+  } endpoint;
+  struct {
+    std::int64_t idle_ms = 30'000;
+  } ingest;
+  struct {
+    std::int64_t high_water_mark = 1'000;  // messages queued for one subscriber
+    std::int64_t queue = 4'096;            // results between scheduler and publisher
+    std::int64_t level_ms = 1'000;         // 0: none
+  } results;
+  struct {
+    std::int64_t finals = 64;   // kept a stream
+    std::int64_t streams = 64;  // closed streams kept
+  } history;
+  struct {
+    std::int64_t timeout_ms = 10'000;
+  } shutdown;
+  struct {
+    std::string level = "info";  // trace, debug, info, warning, error
+  } log;
+};
+
+// `origin` names the text in errors. Throws ConfigError: bad TOML, an unknown key, a value of the wrong type
+// or out of range, an address off loopback without sockets.allow_remote.
+Config parse_config_toml(std::string_view text, const std::string& origin);
+Config load_config_file(const std::filesystem::path& file);
+
+}  // namespace sidewinder::live

@@ -1,0 +1,221 @@
+#include "daemon/live/control.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include <spdlog/spdlog.h>
+
+#include "daemon/live/clock.h"
+#include "daemon/live/sockets.h"
+
+namespace sidewinder::live {
+namespace {
+
+constexpr int kHighWaterMark = 1'000;  // messages for or from one client
+constexpr std::size_t kMaxPathBytes = 2'048;
+constexpr std::chrono::milliseconds kReapInterval(1'000);  // for files that have ended
+
+}  // namespace
+
+Control::Control(zmq::context_t& context, const Config& config, const ModelIdentity& model, Facts facts,
+                 StreamTable& table, const BoundedQueue<Result>& results, Publisher& publisher,
+                 Ingest& ingest, const History& history, Metrics& metrics)
+    : config_(config),
+      model_(model),
+      facts_(std::move(facts)),
+      table_(table),
+      results_(results),
+      publisher_(publisher),
+      ingest_(ingest),
+      history_(history),
+      metrics_(metrics),
+      start_ns_(now_ns()),
+      socket_(context, zmq::socket_type::router) {
+  prepare_socket(socket_, config, kHighWaterMark);
+  endpoint_ = bind_socket(socket_, config.sockets.control, "control");
+}
+
+void Control::serve(int stop_descriptor) {
+  std::array<zmq::pollitem_t, 2> items{zmq::pollitem_t{socket_.handle(), 0, ZMQ_POLLIN, 0},
+                                       zmq::pollitem_t{nullptr, stop_descriptor, ZMQ_POLLIN, 0}};
+  while (true) {
+    zmq::poll(items.data(), items.size(), kReapInterval);
+    if (items[1].revents != 0) return;
+    if (items[0].revents != 0) take_request();
+    std::erase_if(files_, [](const auto& file) { return file->finished(); });
+  }
+}
+
+void Control::close_all() {
+  for (auto& file : files_) file->stop();
+}
+
+void Control::take_request() {
+  std::vector<zmq::message_t> parts(1);
+  if (!socket_.recv(parts[0], zmq::recv_flags::dontwait)) return;
+  for (bool more = parts[0].more(); more; more = parts.back().more()) {
+    zmq::message_t part;
+    if (!socket_.recv(part, zmq::recv_flags::none)) return;
+    if (parts.size() > 3) parts.pop_back();  // too many already: only the last one's `more` matters
+    parts.push_back(std::move(part));
+  }
+  // A REQ socket puts an empty frame first, and wants it back.
+  const bool delimited = parts.size() >= 3 && parts[1].size() == 0;
+  Json reply;
+  try {
+    if (parts.size() != (delimited ? 3 : 2)) throw Fault{"bad_message", "a request is one frame"};
+    const Request request({parts.back().data<std::byte>(), parts.back().size()});
+    try {
+      reply = answer(request);
+    } catch (Fault& fault) {
+      request.echo(fault.extra);
+      fault.extra.erase("seq");
+      throw;
+    }
+    Json named = Json::object();
+    request.echo(named);
+    if (named.contains("id")) reply["id"] = named["id"];
+  } catch (const Fault& fault) {
+    metrics_.drop(fault.reason);
+    reply = message("error");
+    reply["reason"] = fault.reason;
+    reply["message"] = fault.message;
+    reply.update(fault.extra);
+  }
+  using zmq::send_flags;
+  socket_.send(parts[0], send_flags::sndmore | send_flags::dontwait);
+  if (delimited) socket_.send(zmq::message_t(), send_flags::sndmore | send_flags::dontwait);
+  socket_.send(zmq::buffer(dump(reply)), send_flags::dontwait);
+}
+
+Json Control::answer(const Request& request) {
+  if (request.type() == "list") return list();
+  if (request.type() == "open") return open(request);
+  if (request.type() == "close") return close(request);
+  if (request.type() == "drain") return drain(request);
+  if (request.type() == "stats") return stats();
+  if (request.type() == "history") return history(request);
+  throw Fault{"bad_message", "no such type"};
+}
+
+Json Control::list() const {
+  Json reply = message("list");
+  Json& streams = reply["streams"] = Json::array();
+  for (const StreamStatus& status : table_.list()) {
+    Json entry{{"stream", status.info.name},
+               {"epoch", status.info.epoch},
+               {"state", status.ending ? "ending" : "live"},
+               {"source", to_string(status.info.source)},
+               {"rate", status.info.rate},
+               {"channels", status.info.channels},
+               {"samples", status.accepted_frames},
+               {"model_samples", status.heard},
+               {"backlog_ms", static_cast<double>(status.backlog) * 1000 / model_.rate},
+               {"segment", status.finals},
+               {"finals", status.finals}};
+    if (status.info.source == SourceKind::File) entry["file"] = status.info.file;
+    streams.push_back(std::move(entry));
+  }
+  return reply;
+}
+
+Json Control::open(const Request& request) {
+  FileSource::Wanted wanted;
+  wanted.file = request.text("file", kMaxPathBytes);
+  const std::string pace = request.optional_text("pace", 16).value_or("real_time");
+  if (pace != "real_time" && pace != "fast") throw Fault{"bad_message", "pace must be real_time or fast"};
+  wanted.pace = pace == "fast" ? Pace::Fast : Pace::RealTime;
+  wanted.name = request.optional_text("stream", kMaxHeaderBytes).value_or("");
+  wanted.channel = static_cast<int>(request.optional_integer("channel", 1, 1'000).value_or(0));
+  auto opened = FileSource::open(table_, wanted);
+  if (auto* refusal = std::get_if<Refusal>(&opened)) {
+    metrics_.refused.Increment();
+    Json reply = message("refused");
+    if (!wanted.name.empty()) reply["stream"] = wanted.name;
+    reply["reason"] = refusal->reason;
+    reply["message"] = refusal->message;
+    return reply;
+  }
+  files_.push_back(std::move(std::get<std::unique_ptr<FileSource>>(opened)));
+  const StreamInfo& info = files_.back()->info();
+  spdlog::info("stream {} plays {}: epoch {}, {} Hz, {} channel(s)", info.name, info.file, info.epoch,
+               info.rate, info.channels);
+  Json reply = message("opened");
+  reply["stream"] = info.name;
+  reply["epoch"] = info.epoch;
+  reply["rate"] = info.rate;
+  reply["channels"] = info.channels;
+  return reply;
+}
+
+Json Control::close(const Request& request) {
+  const std::string name = request.text("stream", kMaxHeaderBytes);
+  const auto epoch = table_.request_end(name);
+  if (!epoch) throw Fault{"unknown_stream", "no stream of that name is open"};
+  ingest_.look().raise();
+  for (auto& file : files_) file->look();
+  Json reply = message("closing");
+  reply["stream"] = name;
+  reply["epoch"] = *epoch;
+  return reply;
+}
+
+Json Control::drain(const Request& request) {
+  const bool on = request.optional_boolean("on").value_or(true);
+  table_.set_draining(on);
+  spdlog::info("draining is {}", on ? "on" : "off");
+  Json reply = message("draining");
+  reply["on"] = on;
+  reply["streams"] = table_.live();
+  return reply;
+}
+
+Json Control::stats() const {
+  const StreamTable::Counts counts = table_.counts();
+  Json reply = message("stats");
+  reply["version"] = facts_.version;
+  reply["engine"] = facts_.engine;
+  reply["model"] = model_.hash;
+  reply["uptime_s"] = static_cast<double>((now_ns() - start_ns_) / 1'000'000) / 1000;
+  reply["streams"] = table_.live();
+  reply["slots"] = table_.slots();
+  reply["draining"] = table_.draining();
+  reply["chunk_ms"] = config_.scheduler.chunk_ms;
+  reply["opened"] = counts.opened;
+  reply["closed"] = counts.closed;
+  reply["refused"] = static_cast<std::int64_t>(metrics_.refused.Value());
+  reply["steps"] = static_cast<std::int64_t>(metrics_.steps.Value());
+  reply["audio_s"] = metrics_.audio_seconds.Value();
+  reply["results"] = {{"queued", results_.size()},
+                      {"capacity", results_.capacity()},
+                      {"published", publisher_.published()},
+                      {"partials_skipped", static_cast<std::int64_t>(metrics_.partials_skipped.Value())}};
+  reply["step_ms"] = {{"mean", metrics_.step_seconds.mean() * 1000},
+                      {"max", metrics_.step_seconds.max() * 1000}};
+  reply["lag_ms"] = {{"mean", metrics_.lag_seconds.mean() * 1000},
+                     {"max", metrics_.lag_seconds.max() * 1000}};
+  return reply;
+}
+
+Json Control::history(const Request& request) const {
+  const std::string name = request.text("stream", kMaxHeaderBytes);
+  const std::int64_t epoch = request.optional_integer("epoch", 1, kMaxInteger).value_or(0);
+  const std::int64_t from = request.integer("from", 0, kMaxInteger);
+  const std::int64_t to = request.integer("to", 0, kMaxInteger);
+  const auto kept = history_.ask(name, epoch, from, to);
+  if (!kept) throw Fault{"unknown_stream", "no finals are kept of that stream and epoch"};
+  Json reply = message("history");
+  reply["stream"] = name;
+  reply["epoch"] = kept->epoch;
+  reply["from"] = from;
+  reply["to"] = to;
+  Json& finals = reply["finals"] = Json::array();
+  for (const std::string& header : kept->headers) finals.push_back(Json::parse(header));
+  reply["next"] = kept->next;
+  if (kept->first > from && to >= from)
+    reply["gap"] = {{"from", from}, {"to", std::min(to, kept->first - 1)}};
+  return reply;
+}
+
+}  // namespace sidewinder::live

@@ -1,0 +1,67 @@
+// The control socket: who is there, files as sources, history. Lives on the main thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <zmq.hpp>
+
+#include "daemon/live/config.h"
+#include "daemon/live/file_source.h"
+#include "daemon/live/history.h"
+#include "daemon/live/ingest.h"
+#include "daemon/live/metrics.h"
+#include "daemon/live/protocol.h"
+#include "daemon/live/publisher.h"
+#include "daemon/live/stream_table.h"
+
+namespace sidewinder::live {
+
+// Thread rule: the thread that made it.
+class Control {
+ public:
+  // What `stats` tells beyond what the others count.
+  struct Facts {
+    std::string version;
+    std::string engine;  // "cpu" or "cuda"
+  };
+
+  // Binds; throws BindError. All references must outlive it.
+  Control(zmq::context_t& context, const Config& config, const ModelIdentity& model, Facts facts,
+          StreamTable& table, const BoundedQueue<Result>& results, Publisher& publisher, Ingest& ingest,
+          const History& history, Metrics& metrics);
+  Control(const Control&) = delete;
+
+  void serve(int stop_descriptor);  // until `stop_descriptor` is readable
+  void close_all();                 // ends every file's stream (shutdown)
+
+  std::string endpoint() const { return endpoint_; }  // as bound
+
+ private:
+  void take_request();
+  Json answer(const Request& request);
+  Json list() const;
+  Json open(const Request& request);
+  Json close(const Request& request);
+  Json drain(const Request& request);
+  Json stats() const;
+  Json history(const Request& request) const;
+
+  const Config& config_;
+  const ModelIdentity& model_;
+  const Facts facts_;
+  StreamTable& table_;
+  const BoundedQueue<Result>& results_;
+  Publisher& publisher_;
+  Ingest& ingest_;
+  const History& history_;
+  Metrics& metrics_;
+  const std::int64_t start_ns_;
+  zmq::socket_t socket_;
+  std::string endpoint_;
+  std::vector<std::unique_ptr<FileSource>> files_;
+};
+
+}  // namespace sidewinder::live

@@ -1,0 +1,56 @@
+// The daemon, put together: owns every part, in the order in which they may be destroyed backwards.
+#pragma once
+
+#include <string>
+
+#include <zmq.hpp>
+
+#include "daemon/engine_choice.h"
+#include "daemon/live/bounded_queue.h"
+#include "daemon/live/config.h"
+#include "daemon/live/control.h"
+#include "daemon/live/history.h"
+#include "daemon/live/http_server.h"
+#include "daemon/live/ingest.h"
+#include "daemon/live/metrics.h"
+#include "daemon/live/publisher.h"
+#include "daemon/live/scheduler.h"
+#include "daemon/live/stream_table.h"
+#include "model/tokenizer.h"
+#include "model/weights.h"
+
+namespace sidewinder::live {
+
+// Thread rule: the thread that made it.
+class Daemon {
+ public:
+  // Loads the model, allocates every stream, binds every socket. Throws ModelError, EngineUnavailable,
+  // BindError.
+  Daemon(const Config& config, const Model& model);
+
+  // {"ready":true,"results":ENDPOINT,...}: what was bound, in one line.
+  std::string ready_line() const;
+
+  // Serves until `stop_descriptor` is readable, then ends every stream, transcribes and publishes what was
+  // accepted. False when that took longer than shutdown.timeout_ms.
+  bool run(int stop_descriptor);
+
+ private:
+  const Config& config_;
+  Tokenizer tokenizer_;
+  ChosenEngine chosen_;
+  ModelIdentity identity_;
+  Metrics metrics_;
+  StreamTable table_;
+  BoundedQueue<Result> results_;       // scheduler to publisher
+  BoundedQueue<IngestReply> replies_;  // publisher to ingest
+  History history_;
+  zmq::context_t context_;
+  Publisher publisher_;
+  Ingest ingest_;
+  Scheduler scheduler_;
+  Control control_;
+  HttpServer http_;
+};
+
+}  // namespace sidewinder::live

@@ -1,0 +1,355 @@
+#include "daemon/live/ingest.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <utility>
+
+#include <spdlog/spdlog.h>
+
+#include "daemon/audio/audio_reader.h"
+#include "daemon/audio/pcm.h"
+#include "daemon/live/clock.h"
+#include "daemon/live/sockets.h"
+
+namespace sidewinder::live {
+namespace {
+
+constexpr std::size_t kMostFlushes = 16;  // a stream may have waiting
+constexpr int kMessagesAtOnce = 256;      // before rings and replies are looked after again
+constexpr int kHighWaterMark = 1'000;     // messages for or from one client
+constexpr std::size_t kMaxIdBytes = 64;
+
+std::size_t part_bytes(const zmq::message_t* part) {
+  return part == nullptr ? 0 : part->size();
+}
+
+// What no engine should be given: not a number, or far over full scale (as files are refused,
+// audio_reader.h).
+bool is_sound(std::span<const float> samples) {
+  return std::all_of(samples.begin(), samples.end(),
+                     [](float s) { return std::abs(s) <= AudioReader::kLoudest; });
+}
+
+}  // namespace
+
+Ingest::Ingest(zmq::context_t& context, const Config& config, const ModelIdentity& model, StreamTable& table,
+               BoundedQueue<IngestReply>& replies, Metrics& metrics)
+    : config_(config),
+      model_(model),
+      table_(table),
+      replies_(replies),
+      metrics_(metrics),
+      socket_(context, zmq::socket_type::router),
+      samples_(static_cast<std::size_t>(config.limits.max_message_bytes)) {
+  prepare_socket(socket_, config, kHighWaterMark);
+  // A client that comes back under its own routing id is itself, not an impostor to be turned away.
+  socket_.set(zmq::sockopt::router_handover, true);
+  endpoint_ = bind_socket(socket_, config.sockets.ingest, "ingest");
+}
+
+void Ingest::start() {
+  thread_ = std::thread([this] { run(); });
+}
+
+void Ingest::close_all() {
+  closing_ = true;
+  look_.raise();
+}
+
+void Ingest::stop() {
+  stopping_ = true;
+  look_.raise();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Ingest::run() {
+  std::array<zmq::pollitem_t, 3> items{
+      zmq::pollitem_t{socket_.handle(), 0, ZMQ_POLLIN, 0},
+      zmq::pollitem_t{nullptr, look_.descriptor(), ZMQ_POLLIN, 0},
+      zmq::pollitem_t{nullptr, replies_.filled().descriptor(), ZMQ_POLLIN, 0}};
+  // Often enough to notice an idle stream in time.
+  const std::chrono::milliseconds tick(std::clamp<std::int64_t>(config_.ingest.idle_ms / 4, 10, 1'000));
+  for (bool last = false; !last;) {
+    zmq::poll(items.data(), items.size(), tick);
+    last = stopping_;  // read before the replies, so that none queued earlier stays behind
+    look_.clear();
+    replies_.filled().clear();
+    take_messages();
+    look_after_sessions();
+    take_replies();
+  }
+}
+
+void Ingest::take_messages() {
+  for (int count = 0; count < kMessagesAtOnce; ++count) {
+    std::array<zmq::message_t, 3> parts;  // routing id, header, PCM
+    if (!socket_.recv(parts[0], zmq::recv_flags::dontwait)) return;
+    std::size_t received = 1;
+    bool more = parts[0].more();
+    for (zmq::message_t part; more; ++received) {
+      if (!socket_.recv(part, zmq::recv_flags::none)) return;
+      more = part.more();
+      if (received < parts.size()) parts[received] = std::move(part);
+    }
+    const std::string peer = parts[0].to_string();
+    try {
+      if (received != 2 && received != 3)
+        throw Fault{"bad_message", "a message has a header and at most one more frame"};
+      const Request request({parts[1].data<std::byte>(), parts[1].size()});
+      try {
+        handle(peer, request, received == 3 ? &parts[2] : nullptr);
+      } catch (Fault& fault) {
+        Json named = Json::object();
+        request.echo(named);
+        fault.extra.update(named);
+        throw;
+      }
+    } catch (const Fault& fault) {
+      metrics_.drop(fault.reason);
+      Json answer = message("error");
+      answer["reason"] = fault.reason;
+      answer["message"] = fault.message;
+      answer.update(fault.extra);
+      send(peer, answer);
+    }
+  }
+  look_.raise();  // there may be more
+}
+
+void Ingest::handle(const std::string& peer, const Request& request, const zmq::message_t* body) {
+  if (request.type() != "audio" && body != nullptr)
+    throw Fault{"bad_message", "only audio has a second frame"};
+  if (request.type() == "open") return open(peer, request);
+  if (request.type() == "ping") return ping(peer, request);
+  if (request.type() == "audio") return audio(session(peer, request), request, body);
+  if (request.type() == "gap") return gap(session(peer, request), request);
+  if (request.type() == "flush") {
+    Session& to = session(peer, request);
+    if (to.flush_ids.size() >= kMostFlushes || !to.stream->flush(to.next_token))
+      throw Fault{"too_many", "as many flushes as may wait are waiting"};
+    ++to.next_token;
+    to.flush_ids.push_back(request.optional_text("id", kMaxIdBytes));
+    return;
+  }
+  if (request.type() == "close") {
+    Session& to = session(peer, request);
+    to.close_id = request.optional_text("id", kMaxIdBytes);
+    return end(to, EndReason::Client, "the client closed it");
+  }
+  throw Fault{"bad_message", "no such type"};
+}
+
+void Ingest::open(const std::string& peer, const Request& request) {
+  try {
+    StreamInfo wanted = read_open(request);
+    if (wanted.encodings && !config_.engine.encodings)
+      return refuse(peer, request,
+                    {"unsupported", "encodings are off; the daemon needs engine.encodings = true"});
+    const auto epoch = request.optional_integer("epoch", 1, kMaxInteger);
+    auto known = sessions_.find(wanted.name);
+    if (known != sessions_.end() && known->second.stream != nullptr && (epoch || known->second.peer == peer))
+      return resume(peer, request, known->second, wanted, epoch.value_or(known->second.info.epoch));
+    if (epoch) return refuse(peer, request, {"unknown_stream", "no stream of that name and epoch is alive"});
+    if (known != sessions_.end())
+      return refuse(peer, request,
+                    {"in_use",
+                     "a stream of that name is open, or still finishing; choose "
+                     "another name or wait for its closed event"});
+    auto opened = table_.open(std::move(wanted));
+    if (auto* refusal = std::get_if<Refusal>(&opened)) return refuse(peer, request, *refusal);
+    Stream* stream = std::get<Stream*>(opened);
+    Session& session = sessions_[stream->info().name];
+    session.peer = peer;
+    session.stream = stream;
+    session.info = stream->info();
+    say_opened(session, request);
+    spdlog::info("stream {} opened by a client: epoch {}, {} Hz {}, {} channel(s)", session.info.name,
+                 session.info.epoch, session.info.rate, session.info.format, session.info.channels);
+  } catch (const Fault& fault) {
+    if (fault.reason != "bad_format" && fault.reason != "bad_name") throw;
+    refuse(peer, request, {fault.reason, fault.message});
+  }
+}
+
+// The same client again, or a new one in its place.
+void Ingest::resume(const std::string& peer, const Request& request, Session& session,
+                    const StreamInfo& wanted, std::int64_t epoch) {
+  if (epoch != session.info.epoch)
+    return refuse(peer, request, {"unknown_stream", "no stream of that name and epoch is alive"});
+  StreamInfo same = session.info;
+  same.epoch = wanted.epoch;
+  if (!(same == wanted))
+    return refuse(peer, request, {"bad_format", "the stream is open with another format"});
+  session.peer = peer;
+  say_opened(session, request);
+}
+
+void Ingest::say_opened(Session& session, const Request& request) {
+  session.heard_ns = now_ns();
+  session.told_credit = session.stream->credit();
+  Json answer = message("opened");
+  request.echo(answer);
+  answer["stream"] = session.info.name;
+  answer["epoch"] = session.info.epoch;
+  answer["seq"] = session.next_seq;
+  answer["credit"] = session.told_credit;
+  answer["rate"] = session.info.rate;
+  answer["model_rate"] = model_.rate;
+  answer["model"] = model_.hash;
+  send(session.peer, answer);
+}
+
+void Ingest::refuse(const std::string& peer, const Request& request, const Refusal& refusal) {
+  metrics_.refused.Increment();
+  Json answer = message("refused");
+  request.echo(answer);
+  answer["reason"] = refusal.reason;
+  answer["message"] = refusal.message;
+  send(peer, answer);
+}
+
+Ingest::Session& Ingest::session(const std::string& peer, const Request& request) {
+  auto found = sessions_.find(request.text("stream", kMaxHeaderBytes));
+  if (found == sessions_.end() || found->second.stream == nullptr || found->second.peer != peer)
+    throw Fault{"unknown_stream", "this client has no open stream of that name"};
+  found->second.heard_ns = now_ns();
+  return found->second;
+}
+
+void Ingest::audio(Session& session, const Request& request, const zmq::message_t* body) {
+  if (!is_next(session, request)) return;
+  const SampleFormat format = *parse_sample_format(session.info.format);
+  const std::size_t frame_bytes = sample_bytes(format) * static_cast<std::size_t>(session.info.channels);
+  const std::size_t bytes = part_bytes(body);
+  if (bytes == 0 || bytes % frame_bytes != 0)
+    throw Fault{"bad_audio", "audio must be whole frames of " + std::to_string(frame_bytes) + " bytes, not " +
+                                 std::to_string(bytes) + " bytes"};
+  check_credit(session, bytes / frame_bytes);
+  const auto samples = std::span(samples_).first(bytes / sample_bytes(format));
+  decode_pcm(format, {body->data<std::byte>(), bytes}, samples);
+  if (!is_sound(samples))
+    throw Fault{"bad_audio", "a sample is not finite, or 60 dB over full scale; is the format right?"};
+  session.stream->write(samples);  // has room: the credit was checked
+  ++session.next_seq;
+  grant(session, false);
+}
+
+void Ingest::gap(Session& session, const Request& request) {
+  if (!is_next(session, request)) return;
+  const auto frames = static_cast<std::uint64_t>(request.integer("frames", 1, kMaxInteger));
+  check_credit(session, frames);
+  if (!session.stream->write_gap(frames, GapReason::Client))
+    throw Fault{"too_many", "too many gaps and flushes are waiting; send it again later"};
+  ++session.next_seq;
+  grant(session, false);
+}
+
+// False for what was taken before, which is told where the stream stands.
+bool Ingest::is_next(Session& session, const Request& request) {
+  const std::int64_t seq = request.integer("seq", 0, kMaxInteger);
+  if (seq < session.next_seq) {
+    metrics_.drop("resent");
+    grant(session, true);
+    return false;
+  }
+  if (seq > session.next_seq)
+    throw Fault{"wrong_sequence",
+                "expected " + std::to_string(session.next_seq) + ", got " + std::to_string(seq),
+                {{"expected", session.next_seq}}};
+  return true;
+}
+
+void Ingest::check_credit(Session& session, std::uint64_t frames) {
+  const std::uint64_t credit = session.stream->credit();
+  if (frames > credit - session.stream->accepted_frames())
+    throw Fault{"over_credit",
+                std::to_string(frames) + " frames after " +
+                    std::to_string(session.stream->accepted_frames()) + " would pass the credit",
+                {{"credit", credit}}};
+}
+
+void Ingest::grant(Session& session, bool always) {
+  const std::uint64_t credit = session.stream->credit();
+  if (!always && credit < session.told_credit + session.stream->capacity_frames() / 8) return;
+  session.told_credit = credit;
+  session.heard_ns = now_ns();  // it may have been silent only because it waited for this
+  Json answer = message("credit");
+  answer["stream"] = session.info.name;
+  answer["epoch"] = session.info.epoch;
+  answer["seq"] = session.next_seq;
+  answer["credit"] = credit;
+  send(session.peer, answer);
+}
+
+void Ingest::ping(const std::string& peer, const Request& request) {
+  Json answer = message("pong");
+  if (request.optional_text("stream", kMaxHeaderBytes)) {
+    Session& to = session(peer, request);
+    request.echo(answer);
+    to.told_credit = to.stream->credit();
+    answer["epoch"] = to.info.epoch;
+    answer["seq"] = to.next_seq;
+    answer["credit"] = to.told_credit;
+  } else {
+    request.echo(answer);
+  }
+  send(peer, answer);
+}
+
+void Ingest::end(Session& session, EndReason reason, const std::string& message) {
+  spdlog::info("stream {} ends: {}", session.info.name, message);
+  std::exchange(session.stream, nullptr)->end(reason, message);
+}
+
+void Ingest::look_after_sessions() {
+  const bool closing = closing_;
+  const std::int64_t now = now_ns();
+  for (auto& [name, session] : sessions_) {
+    if (session.stream == nullptr) continue;
+    if (closing)
+      end(session, EndReason::Shutdown, "the daemon stops");
+    else if (session.stream->end_requested())
+      end(session, EndReason::Control, "closed through the control socket");
+    else if (now - session.heard_ns > config_.ingest.idle_ms * 1'000'000)
+      end(session, EndReason::Idle,
+          "nothing came from its client for " + std::to_string(config_.ingest.idle_ms) + " ms");
+    else
+      grant(session, false);
+  }
+}
+
+void Ingest::take_replies() {
+  while (auto reply = replies_.try_pop()) {
+    auto found = sessions_.find(reply->stream);
+    if (found == sessions_.end() || found->second.info.epoch != reply->epoch) continue;
+    Session& session = found->second;
+    const bool closed = reply->kind == IngestReply::Kind::Closed;
+    Json answer = message(closed ? "closed" : "flushed");
+    answer["stream"] = reply->stream;
+    answer["epoch"] = reply->epoch;
+    std::optional<std::string> id = session.close_id;
+    if (closed) {
+      answer["reason"] = to_string(reply->reason);
+      answer["message"] = reply->message;
+    } else {
+      id = session.flush_ids.front();
+      session.flush_ids.pop_front();
+    }
+    if (id) answer["id"] = *id;
+    answer["seq"] = session.next_seq;
+    answer["samples"] = reply->samples;
+    answer["finals"] = reply->finals;
+    answer["partials"] = reply->partials;
+    send(session.peer, answer);
+    if (closed) sessions_.erase(found);
+  }
+}
+
+// A client that does not read loses answers once its queue is full; it can ping.
+void Ingest::send(const std::string& peer, const Json& message) {
+  socket_.send(zmq::buffer(peer), zmq::send_flags::sndmore | zmq::send_flags::dontwait);
+  socket_.send(zmq::buffer(dump(message)), zmq::send_flags::dontwait);
+}
+
+}  // namespace sidewinder::live

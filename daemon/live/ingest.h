@@ -1,0 +1,92 @@
+// Audio from clients: the ingest socket. Owns it, on a thread of its own.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <zmq.hpp>
+
+#include "daemon/live/bounded_queue.h"
+#include "daemon/live/config.h"
+#include "daemon/live/metrics.h"
+#include "daemon/live/protocol.h"
+#include "daemon/live/publisher.h"
+#include "daemon/live/stream_table.h"
+
+namespace sidewinder::live {
+
+// The producer of every ingest stream. Whatever clients send, it answers and goes on.
+class Ingest {
+ public:
+  // Binds; throws BindError. All references must outlive it.
+  Ingest(zmq::context_t& context, const Config& config, const ModelIdentity& model, StreamTable& table,
+         BoundedQueue<IngestReply>& replies, Metrics& metrics);
+  ~Ingest() { stop(); }
+  Ingest(const Ingest&) = delete;
+
+  void start();
+  void close_all();  // any thread: takes what has arrived, then ends every stream (shutdown)
+  void stop();       // sends what is to be answered, then ends the thread
+
+  // Raised by others when rings have room again or a stream is to end.
+  Wakeup& look() { return look_; }
+  std::string endpoint() const { return endpoint_; }  // as bound
+
+ private:
+  // One client's stream. Once ended it waits here for its ClosedBody to come back.
+  struct Session {
+    std::string peer;          // the client's routing id
+    Stream* stream = nullptr;  // null once ended
+    StreamInfo info;
+    std::int64_t next_seq = 0;
+    std::uint64_t told_credit = 0;  // frames
+    std::int64_t heard_ns = 0;      // when the client last said something
+    std::uint64_t next_token = 0;
+    std::deque<std::optional<std::string>> flush_ids;  // of the flushes that wait, oldest first
+    std::optional<std::string> close_id;
+  };
+
+  void run();
+  void take_messages();
+  void handle(const std::string& peer, const Request& request, const zmq::message_t* body);
+  void open(const std::string& peer, const Request& request);
+  void resume(const std::string& peer, const Request& request, Session& session, const StreamInfo& wanted,
+              std::int64_t epoch);
+  void audio(Session& session, const Request& request, const zmq::message_t* body);
+  void gap(Session& session, const Request& request);
+  bool is_next(Session& session, const Request& request);
+  void check_credit(Session& session, std::uint64_t frames);
+  void ping(const std::string& peer, const Request& request);
+  void end(Session& session, EndReason reason, const std::string& message);
+  void look_after_sessions();
+  void take_replies();
+  void grant(Session& session, bool always);
+
+  Session& session(const std::string& peer, const Request& request);
+  void say_opened(Session& session, const Request& request);
+  void refuse(const std::string& peer, const Request& request, const Refusal& refusal);
+  void send(const std::string& peer, const Json& message);
+
+  const Config& config_;
+  const ModelIdentity& model_;
+  StreamTable& table_;
+  BoundedQueue<IngestReply>& replies_;
+  Metrics& metrics_;
+  zmq::socket_t socket_;
+  std::string endpoint_;
+  std::map<std::string, Session> sessions_;  // by stream
+  std::vector<float> samples_;               // (frames, channels) of one message
+  Wakeup look_;
+  std::atomic<bool> closing_{false};
+  std::atomic<bool> stopping_{false};
+  std::thread thread_;
+};
+
+}  // namespace sidewinder::live

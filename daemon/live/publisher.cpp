@@ -1,0 +1,245 @@
+#include "daemon/live/publisher.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <utility>
+
+#include <spdlog/spdlog.h>
+
+#include "daemon/live/clock.h"
+#include "daemon/live/sockets.h"
+
+namespace sidewinder::live {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "encodings are sent as they lie in memory");
+
+constexpr std::array kNames = {"opened", "partial", "final", "gap", "level", "behind", "closed", "encodings"};
+constexpr double kQuietest = -120;  // dBFS
+
+double decibels(double amplitude) {
+  return std::max(kQuietest, std::round(200 * std::log10(std::max(amplitude, 1e-7))) / 10);
+}
+
+double thousandths(double value) {
+  return std::round(value * 1000) / 1000;
+}
+
+template <typename... Functions>
+struct Overloaded : Functions... {
+  using Functions::operator()...;
+};
+
+}  // namespace
+
+Publisher::Publisher(zmq::context_t& context, const Config& config, ModelIdentity model,
+                     BoundedQueue<Result>& results, BoundedQueue<IngestReply>& replies, History& history,
+                     Metrics& metrics)
+    : model_(std::move(model)),
+      results_(results),
+      replies_(replies),
+      history_(history),
+      metrics_(metrics),
+      socket_(context, zmq::socket_type::xpub),
+      streams_(static_cast<std::size_t>(config.limits.streams)) {
+  prepare_socket(socket_, config, static_cast<int>(config.results.high_water_mark));
+  // Every subscription comes up, known topics too: each late subscriber gets the last values.
+  socket_.set(zmq::sockopt::xpub_verbose, true);
+  endpoint_ = bind_socket(socket_, config.sockets.results, "results");
+}
+
+void Publisher::start() {
+  thread_ = std::thread([this] { run(); });
+}
+
+void Publisher::stop() {
+  stopping_ = true;
+  results_.filled().raise();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Publisher::run() {
+  std::array<zmq::pollitem_t, 2> items{
+      zmq::pollitem_t{socket_.handle(), 0, ZMQ_POLLIN, 0},
+      zmq::pollitem_t{nullptr, results_.filled().descriptor(), ZMQ_POLLIN, 0}};
+  for (bool last = false; !last;) {
+    zmq::poll(items.data(), items.size(), std::chrono::milliseconds(-1));
+    last = stopping_;  // read before the queue, so that nothing queued earlier stays behind
+    results_.filled().clear();
+    take_subscriptions();
+    while (auto result = results_.try_pop()) publish(*result);
+    metrics_.queue.Set(0);
+  }
+}
+
+void Publisher::publish(Result& result) {
+  Published& stream = streams_[result.slot];
+  const double lag_ms = static_cast<double>(now_ns() - result.accepted_ns) / kNsPerMs;
+  std::visit(Overloaded{
+                 [&](OpenedBody& body) {
+                   stream = {.info = std::move(body.info), .live = true};
+                   history_.open(stream.info.name, stream.info.epoch);
+                   Json json = header(stream, Opened, result, lag_ms);
+                   json["source"] = to_string(stream.info.source);
+                   if (stream.info.source == SourceKind::File) json["file"] = stream.info.file;
+                   json["format"] = stream.info.format;
+                   json["channels"] = stream.info.channels;
+                   stream.last_opened = dump(json);
+                   send(stream, Opened, stream.last_opened);
+                 },
+                 [&](PartialBody& body) {
+                   Json json = header(stream, Partial, result, lag_ms);
+                   json["committed"] = committed_text(body.segment);
+                   json["tentative"] = body.tentative;
+                   json["continues"] = body.segment.continues;
+                   json["words"] = words(stream, body.segment.words);
+                   stream.last_partial = dump(json);
+                   send(stream, Partial, stream.last_partial);
+                   metrics_.lag_seconds.observe(lag_ms / 1000);
+                 },
+                 [&](FinalBody& body) {
+                   Json json = header(stream, Final, result, lag_ms);
+                   json["reason"] = to_string(body.segment.reason);
+                   json["committed"] = committed_text(body.segment);
+                   json["tentative"] = "";
+                   json["continues"] = body.segment.continues;
+                   json["words"] = words(stream, body.segment.words);
+                   stream.last_final = dump(json);
+                   stream.last_partial.clear();
+                   history_.add(stream.info.name, stream.info.epoch, stream.last_final);
+                   send(stream, Final, stream.last_final);
+                   metrics_.lag_seconds.observe(lag_ms / 1000);
+                 },
+                 [&](GapBody& body) {
+                   Json json = header(stream, Gap, result, lag_ms);
+                   json["reason"] = to_string(body.reason);
+                   send(stream, Gap, dump(json));
+                 },
+                 [&](LevelBody& body) {
+                   Json json = header(stream, Level, result, lag_ms);
+                   json["rms_dbfs"] = decibels(body.rms);
+                   json["peak_dbfs"] = decibels(body.peak);
+                   send(stream, Level, dump(json));
+                 },
+                 [&](BehindBody& body) {
+                   Json json = header(stream, Behind, result, lag_ms);
+                   json["behind"] = body.behind;
+                   send(stream, Behind, dump(json));
+                 },
+                 [&](EncodingsBody& body) {
+                   Json json = header(stream, Encodings, result, lag_ms);
+                   json["first_frame"] = body.first_frame;
+                   json["frames"] = body.frames;
+                   json["d_model"] = model_.width;
+                   json["hop"] = model_.hop;
+                   json["dtype"] = "float32";
+                   send(stream, Encodings, dump(json), body.values);
+                 },
+                 [&](FlushedBody&) { answer(stream, result); },
+                 [&](ClosedBody& body) {
+                   Json json = header(stream, Closed, result, lag_ms);
+                   json["reason"] = to_string(body.reason);
+                   json["message"] = body.message;
+                   json["finals"] = stream.next_seq[Final];
+                   send(stream, Closed, dump(json));
+                   history_.close(stream.info.name, stream.info.epoch);
+                   answer(stream, result);
+                   stream.live = false;
+                 },
+             },
+             result.body);
+}
+
+void Publisher::answer(Published& stream, const Result& result) {
+  if (stream.info.source != SourceKind::Ingest) return;
+  IngestReply reply{.stream = stream.info.name,
+                    .epoch = stream.info.epoch,
+                    .samples = result.end,
+                    .finals = stream.next_seq[Final],
+                    .partials = stream.next_seq[Partial],
+                    .message = {}};
+  if (const auto* flushed = std::get_if<FlushedBody>(&result.body)) {
+    reply.kind = IngestReply::Kind::Flushed;
+    reply.token = flushed->token;
+  } else if (const auto* closed = std::get_if<ClosedBody>(&result.body)) {
+    reply.kind = IngestReply::Kind::Closed;
+    reply.reason = closed->reason;
+    reply.message = closed->message;
+  }
+  replies_.push(std::move(reply));
+}
+
+Json Publisher::header(Published& stream, Kind kind, const Result& result, double lag_ms) const {
+  Json json = message(kNames[kind]);
+  json["stream"] = stream.info.name;
+  json["epoch"] = stream.info.epoch;
+  json["seq"] = stream.next_seq[kind]++;
+  json["segment"] = result.segment;
+  json["rate"] = stream.info.rate;
+  json["model_rate"] = model_.rate;
+  json["start_sample"] = result.begin;
+  json["end_sample"] = result.end;
+  json["model_start_sample"] = result.model_begin;
+  json["model_end_sample"] = result.model_end;
+  json["model"] = model_.hash;
+  json["lag_ms"] = std::max(0.0, thousandths(lag_ms));
+  return json;
+}
+
+// Times as `sidewinder transcribe` gives them.
+Json Publisher::words(const Published& stream, const std::vector<Word>& words) const {
+  Json array = Json::array();
+  const double rate = stream.info.rate;
+  for (const Word& word : words) {
+    const std::int64_t begin = std::max<std::int64_t>(word.begin, 0) * stream.info.rate / model_.rate;
+    const std::int64_t end = std::max<std::int64_t>(word.end, 0) * stream.info.rate / model_.rate;
+    array.push_back({{"word", word.text},
+                     {"start_sample", begin},
+                     {"end_sample", end},
+                     {"start", thousandths(static_cast<double>(begin) / rate)},
+                     {"end", thousandths(static_cast<double>(end) / rate)},
+                     {"confidence", thousandths(static_cast<double>(word.confidence))}});
+  }
+  return array;
+}
+
+void Publisher::send(const Published& stream, Kind kind, const std::string& header,
+                     std::span<const float> body) {
+  send_frames(stream.info.name + "/" + kNames[kind] + "/", header, body);
+  published_.fetch_add(1, std::memory_order_relaxed);
+  (kind == Final ? metrics_.finals : kind == Partial ? metrics_.partials : metrics_.events).Increment();
+}
+
+// Never waits: a subscriber whose queue is full loses the message, and sees the hole.
+void Publisher::send_frames(const std::string& topic, const std::string& header,
+                            std::span<const float> body) {
+  using zmq::send_flags;
+  socket_.send(zmq::buffer(topic), send_flags::sndmore | send_flags::dontwait);
+  socket_.send(zmq::buffer(header),
+               body.empty() ? send_flags::dontwait : send_flags::sndmore | send_flags::dontwait);
+  if (!body.empty()) socket_.send(zmq::buffer(body.data(), body.size_bytes()), send_flags::dontwait);
+}
+
+void Publisher::take_subscriptions() {
+  zmq::message_t message;
+  while (socket_.recv(message, zmq::recv_flags::dontwait)) {
+    const std::string_view text = message.to_string_view();
+    if (text.empty() || text.front() != 1) continue;  // 0 takes a subscription back
+    for (const Published& stream : streams_)
+      if (stream.live) replay(stream, text.substr(1));
+  }
+}
+
+void Publisher::replay(const Published& stream, std::string_view prefix) {
+  for (auto [kind, header] : {std::pair{Opened, &stream.last_opened},
+                              {Final, &stream.last_final},
+                              {Partial, &stream.last_partial}}) {
+    const std::string topic = stream.info.name + "/" + kNames[kind] + "/";
+    if (header->empty() || !topic.starts_with(prefix)) continue;
+    send_frames(topic, header->substr(0, header->size() - 1) + R"(,"replay":true})", {});
+  }
+}
+
+}  // namespace sidewinder::live

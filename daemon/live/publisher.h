@@ -1,0 +1,92 @@
+// Results to the results socket. Owns it, on a thread of its own.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include <zmq.hpp>
+
+#include "daemon/live/bounded_queue.h"
+#include "daemon/live/config.h"
+#include "daemon/live/history.h"
+#include "daemon/live/metrics.h"
+#include "daemon/live/protocol.h"
+#include "daemon/live/result.h"
+#include "model/config.h"
+
+namespace sidewinder::live {
+
+// To the ingest thread, for the client that feeds a stream: everything before this has been published.
+struct IngestReply {
+  enum class Kind { Flushed, Closed } kind = Kind::Flushed;
+  std::string stream;
+  std::int64_t epoch = 0;
+  std::uint64_t token = 0;   // Flushed
+  std::int64_t samples = 0;  // heard, at the source's rate
+  std::int64_t finals = 0;   // published so far
+  std::int64_t partials = 0;
+  EndReason reason = EndReason::Client;  // Closed
+  std::string message;                   // Closed
+};
+
+// What the publisher says about the model in every header.
+struct ModelIdentity {
+  std::string hash;  // SHA-256, hexadecimal
+  int rate = 0;      // Hz
+  int hop = 0;       // samples a frame
+  int width = 0;     // floats an encoder frame
+};
+
+class Publisher {
+ public:
+  // Binds; throws zmq::error_t. All references must outlive it.
+  Publisher(zmq::context_t& context, const Config& config, ModelIdentity model, BoundedQueue<Result>& results,
+            BoundedQueue<IngestReply>& replies, History& history, Metrics& metrics);
+  ~Publisher() { stop(); }
+  Publisher(const Publisher&) = delete;
+
+  void start();
+  void stop();  // publishes what is queued, then ends the thread
+
+  std::string endpoint() const { return endpoint_; }  // as bound
+  std::uint64_t published() const { return published_.load(std::memory_order_relaxed); }
+
+ private:
+  enum Kind { Opened, Partial, Final, Gap, Level, Behind, Closed, Encodings, kKinds };
+  // A stream as its subscribers have seen it.
+  struct Published {
+    StreamInfo info;
+    std::int64_t next_seq[kKinds] = {};
+    // Headers, for late subscribers.
+    std::string last_opened{}, last_partial{}, last_final{};
+    bool live = false;
+  };
+
+  void run();
+  void publish(Result& result);
+  void answer(Published& stream, const Result& result);
+  void send(const Published& stream, Kind kind, const std::string& header, std::span<const float> body = {});
+  void send_frames(const std::string& topic, const std::string& header, std::span<const float> body);
+  void take_subscriptions();
+  void replay(const Published& stream, std::string_view prefix);
+  Json header(Published& stream, Kind kind, const Result& result, double lag_ms) const;
+  Json words(const Published& stream, const std::vector<Word>& words) const;
+
+  const ModelIdentity model_;
+  BoundedQueue<Result>& results_;
+  BoundedQueue<IngestReply>& replies_;
+  History& history_;
+  Metrics& metrics_;
+  zmq::socket_t socket_;
+  std::string endpoint_;
+  std::vector<Published> streams_;  // by slot
+  std::atomic<std::uint64_t> published_{0};
+  std::atomic<bool> stopping_{false};
+  std::thread thread_;
+};
+
+}  // namespace sidewinder::live

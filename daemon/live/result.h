@@ -1,0 +1,78 @@
+// What the scheduler tells the publisher: values only, no pointer into a stream.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "daemon/live/readout.h"
+
+namespace sidewinder::live {
+
+enum class SourceKind { Ingest, File };
+enum class EndReason { Client, End, Idle, Control, Shutdown, SourceFailed };
+enum class GapReason { Client, Source };
+
+// What a stream is from its opening to its end.
+struct StreamInfo {
+  std::string name;
+  std::int64_t epoch = 0;
+  SourceKind source = SourceKind::Ingest;
+  std::string file;    // of a file source
+  std::string format;  // "s16le", ...; "file" for a file
+  int rate = 0;        // Hz, the source's
+  int channels = 1;
+  int channel = 0;  // from 1, or 0 for the mix
+  bool encodings = false;
+
+  bool operator==(const StreamInfo&) const = default;
+};
+
+struct OpenedBody {
+  StreamInfo info;
+};
+struct PartialBody {
+  Segment segment;
+  std::string tentative;
+};
+struct FinalBody {
+  Segment segment;
+};
+struct GapBody {
+  GapReason reason = GapReason::Client;
+};
+struct LevelBody {
+  double rms = 0;  // full scale is 1
+  double peak = 0;
+};
+struct BehindBody {
+  bool behind = false;
+};
+struct EncodingsBody {
+  std::int64_t first_frame = 0;
+  std::uint32_t frames = 0;
+  std::vector<float> values;  // (frames, d_model)
+};
+struct FlushedBody {  // goes to the ingest client, not to subscribers
+  std::uint64_t token = 0;
+};
+struct ClosedBody {
+  EndReason reason = EndReason::Client;
+  std::string message;
+};
+
+struct Result {
+  std::uint32_t slot = 0;        // of its stream
+  std::int64_t segment = 0;      // number of the open one; for a final, its own
+  std::int64_t begin = 0;        // what it covers, at the source's rate
+  std::int64_t end = 0;          // exclusive
+  std::int64_t model_begin = 0;  // the same at the model's rate
+  std::int64_t model_end = 0;
+  std::int64_t accepted_ns = 0;  // when the last sample it rests on was accepted (clock.h)
+  std::variant<OpenedBody, PartialBody, FinalBody, GapBody, LevelBody, BehindBody, EncodingsBody, FlushedBody,
+               ClosedBody>
+      body;
+};
+
+}  // namespace sidewinder::live

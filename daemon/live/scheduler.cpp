@@ -1,0 +1,277 @@
+#include "daemon/live/scheduler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "daemon/live/clock.h"
+
+namespace sidewinder::live {
+namespace {
+
+// A stream that has fallen behind may take more than a chunk in a step: the engine is fastest in tiles of
+// this length, and its buffers are made for it.
+constexpr std::int64_t kCatchUpMs = 1'920;
+constexpr std::uint32_t kMostBatch = 64;  // streams; more go in several steps
+constexpr int kIdleMs = 1'000;            // look around so often though nobody calls
+
+std::size_t chunk_samples(const Config& config, int rate) {
+  return static_cast<std::size_t>(config.scheduler.chunk_ms * rate / 1000);
+}
+
+}  // namespace
+
+EngineOptions scheduler_engine_options(const Config& config, const ModelConfig& model) {
+  const auto slots = static_cast<std::uint32_t>(config.limits.streams);
+  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  return {.slots = slots,
+          .max_batch = std::min(slots, kMostBatch),
+          .max_samples = static_cast<std::uint32_t>(std::max(config.scheduler.chunk_ms, kCatchUpMs) *
+                                                    model.sample_rate / 1000),
+          .threads = config.engine.threads > 0 ? config.engine.threads : cores,
+          .want_encodings = config.engine.encodings};
+}
+
+Scheduler::Scheduler(const Config& config, Engine& engine, StreamTable& table, BoundedQueue<Result>& results,
+                     Wakeup& consumed, Metrics& metrics)
+    : config_(config),
+      engine_(engine),
+      table_(table),
+      results_(results),
+      consumed_(consumed),
+      metrics_(metrics),
+      chunk_samples_(chunk_samples(config, engine.config().sample_rate)),
+      level_samples_(config.results.level_ms * engine.config().sample_rate / 1000),
+      samples_(std::size_t{engine.options().max_batch} * engine.options().max_samples),
+      outputs_(engine.options().max_batch) {
+  live_.reserve(engine.options().slots);
+  due_.reserve(engine.options().slots);
+  inputs_.reserve(engine.options().max_batch);
+}
+
+void Scheduler::start() {
+  thread_ = std::thread([this] { run(); });
+}
+
+void Scheduler::stop() {
+  stopping_ = true;
+  table_.work().raise();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Scheduler::run() {
+  const std::size_t max_batch = engine_.options().max_batch;
+  const std::size_t max_samples = engine_.options().max_samples;
+  while (!stopping_) {
+    adopt();
+    due_.clear();
+    for (Stream* stream : live_)
+      if (is_due(*stream)) due_.push_back(stream);
+    if (due_.empty()) {
+      due_since_ns_ = 0;
+      table_.work().wait(kIdleMs);
+      continue;
+    }
+    if (due_since_ns_ == 0) due_since_ns_ = now_ns();
+    const std::int64_t waited_ms = (now_ns() - due_since_ns_) / 1'000'000;
+    if (due_.size() < live_.size() && waited_ms < config_.scheduler.max_wait_ms) {
+      table_.work().wait(static_cast<int>(config_.scheduler.max_wait_ms - waited_ms));
+      continue;
+    }
+    due_since_ns_ = 0;
+    // Few streams may catch up in long steps; many take a chunk each, so that no step holds up the others.
+    const std::size_t most = std::clamp(max_samples / due_.size(), chunk_samples_, max_samples);
+    for (std::size_t at = 0; at < due_.size() && !stopping_; at += max_batch)
+      step(std::span(due_).subspan(at, std::min(max_batch, due_.size() - at)), most);
+    std::erase_if(live_, [](const Stream* stream) { return stream == nullptr; });
+    consumed_.raise();
+  }
+}
+
+void Scheduler::adopt() {
+  table_.work().clear();
+  while (auto opened = table_.opened().try_pop()) {
+    Stream& stream = **opened;
+    engine_.reset(stream.slot());
+    live_.push_back(&stream);
+    Result told = result(stream, 0, 0, now_ns());
+    told.body = OpenedBody{stream.info()};
+    results_.push(std::move(told));
+    metrics_.opened.Increment();
+  }
+  metrics_.streams.Set(static_cast<double>(live_.size()));
+}
+
+bool Scheduler::is_due(Stream& stream) {
+  pass_marks(stream);
+  return stream.next_mark() != nullptr || stream.backlog() >= chunk_samples_;
+}
+
+void Scheduler::pass_marks(Stream& stream) {
+  for (const Mark* mark = stream.next_mark();
+       mark != nullptr && mark->kind != Mark::Kind::End && mark->position <= stream.heard();
+       mark = stream.next_mark()) {
+    const auto heard = static_cast<std::int64_t>(stream.heard());
+    Result told = result(stream, 0, heard, mark->accepted_ns);
+    if (mark->kind == Mark::Kind::Flush) {
+      tell_partial(stream, mark->accepted_ns, true);
+      told.body = FlushedBody{mark->token};
+    } else {
+      told.begin = mark->begin;
+      told.end = mark->end;
+      const std::int64_t rate = engine_.config().sample_rate;
+      told.model_begin = mark->begin * rate / stream.info().rate;
+      told.model_end = mark->end * rate / stream.info().rate;
+      told.body = GapBody{mark->gap_reason};
+    }
+    results_.push(std::move(told));
+    stream.drop_mark();
+  }
+}
+
+void Scheduler::step(std::span<Stream* const> batch, std::size_t most_samples) {
+  inputs_.clear();
+  std::size_t total = 0;
+  for (std::size_t row = 0; row < batch.size(); ++row) {
+    Stream& stream = *batch[row];
+    // The mark first: what it stands behind is in the ring by then.
+    const Mark* mark = stream.next_mark();
+    const bool ends = mark != nullptr && mark->kind == Mark::Kind::End;
+    const auto samples = std::span(samples_).subspan(row * engine_.options().max_samples, most_samples);
+    const std::size_t taken = stream.take(samples);
+    total += taken;
+    inputs_.push_back({stream.slot(), samples.first(taken), ends && mark->position <= stream.heard()});
+  }
+  const std::int64_t start = now_ns();
+  engine_.step(inputs_, outputs_);
+  metrics_.step_seconds.observe(static_cast<double>(now_ns() - start) / 1e9);
+  metrics_.batch_streams.observe(static_cast<double>(batch.size()));
+  metrics_.steps.Increment();
+  metrics_.audio_seconds.Increment(static_cast<double>(total) / engine_.config().sample_rate);
+  for (std::size_t row = 0; row < batch.size(); ++row) hear(*batch[row], inputs_[row], outputs_[row]);
+  metrics_.queue.Set(static_cast<double>(results_.size()));
+}
+
+void Scheduler::hear(Stream& stream, const StreamInput& input, const StreamOutput& output) {
+  Stream::Listening& listening = stream.listening();
+  const auto heard = static_cast<std::int64_t>(stream.heard());
+  // At the stream's end the resampler may have rounded up; the audio itself ends here.
+  const std::int64_t audio = input.end
+                                 ? std::min(heard, static_cast<std::int64_t>(stream.accepted_frames()) *
+                                                       engine_.config().sample_rate / stream.info().rate)
+                                 : heard;
+  const std::int64_t accepted =
+      input.end ? stream.next_mark()->accepted_ns : stream.accepted_ns(stream.heard());
+  measure_level(stream, input.samples);
+  tell_encodings(stream, output, accepted);
+
+  listening.readout.advance(output, audio, ended_);
+  if (input.end) listening.readout.finish(audio, ended_);
+  for (Segment& segment : ended_) {
+    Result told = result(stream, segment.begin, segment.end, accepted);
+    told.segment = segment.number;
+    told.body = FinalBody{std::move(segment)};
+    results_.push(std::move(told));
+    stream.count_final();
+    listening.partial_words = 0;
+    listening.partial_tentative.clear();
+  }
+  ended_.clear();
+
+  if (input.end) {
+    close(stream, *stream.next_mark());
+    *std::find(live_.begin(), live_.end(), &stream) = nullptr;
+    return;
+  }
+  tell_partial(stream, accepted, false);
+  watch_lag(stream, accepted);
+}
+
+void Scheduler::tell_partial(Stream& stream, std::int64_t accepted_ns, bool must) {
+  Stream::Listening& listening = stream.listening();
+  const Segment& open = listening.readout.open();
+  const std::string_view tentative = listening.readout.tentative();
+  if (open.words.size() == listening.partial_words && tentative == listening.partial_tentative) return;
+  // A later partial says all that this one would; room is kept for finals, which nothing replaces.
+  if (!must && results_.size() > results_.capacity() / 2) {
+    metrics_.partials_skipped.Increment();
+    return;
+  }
+  listening.partial_words = open.words.size();
+  listening.partial_tentative = tentative;
+  Result told = result(stream, open.begin, static_cast<std::int64_t>(stream.heard()), accepted_ns);
+  told.body = PartialBody{open, std::string(tentative)};
+  results_.push(std::move(told));
+}
+
+void Scheduler::tell_encodings(Stream& stream, const StreamOutput& output, std::int64_t accepted_ns) {
+  if (!stream.info().encodings || output.encodings == nullptr || output.frames == 0) return;
+  const ModelConfig& model = engine_.config();
+  Result told = result(stream, output.first_frame * model.frame_hop(),
+                       (output.first_frame + output.frames) * model.frame_hop(), accepted_ns);
+  told.body = EncodingsBody{
+      output.first_frame, output.frames,
+      std::vector<float>(output.encodings, output.encodings + std::size_t{output.frames} *
+                                                                  static_cast<std::size_t>(model.d_model))};
+  results_.push(std::move(told));
+}
+
+void Scheduler::measure_level(Stream& stream, std::span<const float> samples) {
+  if (level_samples_ == 0) return;
+  Stream::Listening& listening = stream.listening();
+  std::int64_t at = static_cast<std::int64_t>(stream.heard() - samples.size());
+  for (float sample : samples) {
+    listening.level_squares += static_cast<double>(sample) * sample;
+    listening.level_peak = std::max(listening.level_peak, std::abs(sample));
+    if (++at - listening.level_begin < level_samples_) continue;
+    Result told = result(stream, listening.level_begin, at, stream.accepted_ns(stream.heard()));
+    told.body = LevelBody{std::sqrt(listening.level_squares / static_cast<double>(level_samples_)),
+                          listening.level_peak};
+    results_.push(std::move(told));
+    listening.level_begin = at;
+    listening.level_squares = 0;
+    listening.level_peak = 0;
+  }
+}
+
+void Scheduler::watch_lag(Stream& stream, std::int64_t accepted_ns) {
+  Stream::Listening& listening = stream.listening();
+  const double lag_ms = static_cast<double>(now_ns() - accepted_ns) / kNsPerMs;
+  const double limit = static_cast<double>(config_.scheduler.behind_ms);
+  const bool behind = listening.behind ? lag_ms > limit / 2 : lag_ms > limit;
+  if (behind == listening.behind) return;
+  listening.behind = behind;
+  behind_ = behind ? behind_ + 1 : behind_ - 1;
+  table_.set_behind(behind_);
+  metrics_.behind.Set(static_cast<double>(behind_));
+  const auto heard = static_cast<std::int64_t>(stream.heard());
+  Result told = result(stream, 0, heard, accepted_ns);
+  told.body = BehindBody{behind};
+  results_.push(std::move(told));
+}
+
+void Scheduler::close(Stream& stream, const Mark& end) {
+  if (stream.listening().behind) table_.set_behind(--behind_);
+  metrics_.behind.Set(static_cast<double>(behind_));
+  Result told = result(stream, 0, static_cast<std::int64_t>(stream.heard()), end.accepted_ns);
+  told.end = static_cast<std::int64_t>(stream.accepted_frames());
+  told.body = ClosedBody{end.end_reason, stream.end_message()};
+  metrics_.closed.Increment();
+  table_.retire(stream);  // first: who hears that it is closed may open it again
+  results_.push(std::move(told));
+}
+
+Result Scheduler::result(const Stream& stream, std::int64_t model_begin, std::int64_t model_end,
+                         std::int64_t accepted_ns) const {
+  Result told;
+  told.slot = stream.slot();
+  told.segment = stream.segments();
+  told.model_begin = std::max<std::int64_t>(model_begin, 0);
+  told.model_end = std::max<std::int64_t>(model_end, 0);
+  told.begin = stream.source_position(model_begin);
+  told.end = stream.source_position(model_end);
+  told.accepted_ns = accepted_ns;
+  return told;
+}
+
+}  // namespace sidewinder::live

@@ -1,0 +1,68 @@
+// The engine's only caller: batches whatever streams have a chunk.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "daemon/live/bounded_queue.h"
+#include "daemon/live/config.h"
+#include "daemon/live/metrics.h"
+#include "daemon/live/result.h"
+#include "daemon/live/stream_table.h"
+#include "model/engine.h"
+
+namespace sidewinder::live {
+
+// The engine's options that the scheduler needs.
+EngineOptions scheduler_engine_options(const Config& config, const ModelConfig& model);
+
+class Scheduler {
+ public:
+  // `consumed` is raised after each step: producers have room again. All references must outlive it.
+  Scheduler(const Config& config, Engine& engine, StreamTable& table, BoundedQueue<Result>& results,
+            Wakeup& consumed, Metrics& metrics);
+  ~Scheduler() { stop(); }
+  Scheduler(const Scheduler&) = delete;
+
+  void start();
+  void stop();  // after the step that runs; streams that are left stay unfinished
+
+ private:
+  void run();
+  void adopt();                     // streams that were opened
+  bool is_due(Stream& stream);      // has a chunk, or a mark to reach
+  void pass_marks(Stream& stream);  // those that everything before has reached
+  void step(std::span<Stream* const> batch, std::size_t most_samples);
+  void hear(Stream& stream, const StreamInput& input, const StreamOutput& output);
+  void measure_level(Stream& stream, std::span<const float> samples);
+  void tell_partial(Stream& stream, std::int64_t accepted_ns, bool must);
+  void tell_encodings(Stream& stream, const StreamOutput& output, std::int64_t accepted_ns);
+  void watch_lag(Stream& stream, std::int64_t accepted_ns);
+  void close(Stream& stream, const Mark& end);
+  Result result(const Stream& stream, std::int64_t model_begin, std::int64_t model_end,
+                std::int64_t accepted_ns) const;
+
+  const Config& config_;
+  Engine& engine_;
+  StreamTable& table_;
+  BoundedQueue<Result>& results_;
+  Wakeup& consumed_;
+  Metrics& metrics_;
+  const std::size_t chunk_samples_;
+  const std::int64_t level_samples_;
+  std::vector<Stream*> live_;
+  std::vector<Stream*> due_;
+  std::vector<float> samples_;  // (max_batch, max_samples)
+  std::vector<StreamInput> inputs_;
+  std::vector<StreamOutput> outputs_;
+  std::vector<Segment> ended_;
+  std::int64_t due_since_ns_ = 0;  // 0: nothing is
+  std::size_t behind_ = 0;
+  std::atomic<bool> stopping_{false};
+  std::thread thread_;
+};
+
+}  // namespace sidewinder::live

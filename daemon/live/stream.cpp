@@ -1,0 +1,147 @@
+#include "daemon/live/stream.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "daemon/live/clock.h"
+
+namespace sidewinder::live {
+
+void Stream::Listening::reset() {
+  readout.reset();
+  partial_words = 0;
+  partial_tentative.clear();
+  level_begin = 0;
+  level_squares = 0;
+  level_peak = 0;
+  behind = false;
+}
+
+Stream::Stream(std::uint32_t slot, std::size_t ring_samples, std::size_t chunk_samples, Readout readout,
+               int model_rate, Wakeup& scheduler)
+    : slot_(slot),
+      chunk_samples_(chunk_samples),
+      model_rate_(model_rate),
+      scheduler_(scheduler),
+      ring_(ring_samples),
+      listening_(std::move(readout)) {}
+
+void Stream::prepare(StreamInfo info, const dsp::ResamplerFilter& filter) {
+  info_ = std::move(info);
+  filter_ = &filter;
+  ring_.reset();
+  marks_.reset();
+  stamps_.reset();
+  accepted_ = 0;
+  segments_ = 0;
+  ending_ = false;
+  end_requested_ = false;
+  resampler_ = {};
+  end_message_.clear();
+  stamp_ = {};
+  listening_.reset();
+}
+
+std::uint64_t Stream::credit() const noexcept {
+  // total_outputs() rounds up, so one sample of the ring stays free.
+  return (ring_.read() + ring_.capacity() - 1) * static_cast<std::uint64_t>(info_.rate) /
+         static_cast<std::uint64_t>(model_rate_);
+}
+
+std::uint64_t Stream::capacity_frames() const noexcept {
+  return (ring_.capacity() - 1) * static_cast<std::uint64_t>(info_.rate) /
+         static_cast<std::uint64_t>(model_rate_);
+}
+
+bool Stream::write(std::span<const float> interleaved) noexcept {
+  const std::size_t channels = static_cast<std::size_t>(info_.channels);
+  const std::size_t frames = interleaved.size() / channels;
+  if (accepted_frames() + frames > credit()) return false;
+  announce(frames);
+  for (std::size_t at = 0; at < frames; at += kBlockFrames) {
+    const std::size_t count = std::min(kBlockFrames, frames - at);
+    for (std::size_t i = 0; i < count; ++i) {
+      const float* frame = interleaved.data() + (at + i) * channels;
+      if (info_.channel > 0) {
+        mono_[i] = frame[info_.channel - 1];
+        continue;
+      }
+      float sum = 0;
+      for (std::size_t c = 0; c < channels; ++c) sum += frame[c];
+      mono_[i] = sum / static_cast<float>(channels);
+    }
+    resample(count);
+  }
+  if (ring_.size() >= chunk_samples_) scheduler_.raise();
+  return true;
+}
+
+bool Stream::write_gap(std::uint64_t frames, GapReason reason) noexcept {
+  const std::uint64_t begin = accepted_frames();
+  if (frames > credit() - begin || marks_.size() + 2 > kMarks) return false;
+  announce(frames);
+  mono_.fill(0);
+  for (std::uint64_t left = frames; left > 0;) {
+    const std::size_t count = static_cast<std::size_t>(std::min<std::uint64_t>(left, kBlockFrames));
+    resample(count);
+    left -= count;
+  }
+  Mark gap{.kind = Mark::Kind::Gap, .position = ring_.written(), .accepted_ns = now_ns()};
+  gap.begin = static_cast<std::int64_t>(begin);
+  gap.end = static_cast<std::int64_t>(begin + frames);
+  gap.gap_reason = reason;
+  return mark(gap);
+}
+
+bool Stream::flush(std::uint64_t token) noexcept {
+  if (marks_.size() + 2 > kMarks) return false;  // the last place is the end's
+  Mark flush{.kind = Mark::Kind::Flush, .position = ring_.written(), .accepted_ns = now_ns()};
+  flush.token = token;
+  return mark(flush);
+}
+
+void Stream::end(EndReason reason, std::string message) noexcept {
+  const std::size_t last = filter_->flush(resampler_, resampled_);
+  ring_.push(std::span<const float>(resampled_).first(last));
+  end_message_ = std::move(message);
+  ending_.store(true, std::memory_order_relaxed);
+  Mark end{.kind = Mark::Kind::End, .position = ring_.written(), .accepted_ns = now_ns()};
+  end.end_reason = reason;
+  mark(end);
+}
+
+void Stream::drop_mark() noexcept {
+  Mark taken;
+  marks_.pop(std::span(&taken, 1));
+}
+
+std::int64_t Stream::accepted_ns(std::uint64_t position) noexcept {
+  while (stamp_.position < position && stamps_.pop(std::span(&stamp_, 1)) == 1) {
+  }
+  return stamp_.ns;
+}
+
+std::int64_t Stream::source_position(std::int64_t model_position) const noexcept {
+  const std::int64_t position = std::max<std::int64_t>(model_position, 0) * info_.rate / model_rate_;
+  return std::min(position, static_cast<std::int64_t>(accepted_frames()));
+}
+
+void Stream::resample(std::size_t frames) noexcept {
+  const std::size_t made = filter_->process(resampler_, std::span(mono_).first(frames), resampled_);
+  ring_.push(std::span<const float>(resampled_).first(made));  // the credit has seen to its room
+}
+
+void Stream::announce(std::uint64_t frames) noexcept {
+  const std::uint64_t total = accepted_frames() + frames;
+  accepted_.store(total, std::memory_order_relaxed);
+  // With no room for a stamp the next one stands for these samples too, and their lag reads low.
+  stamps_.push(Stamp{filter_->ready_outputs(total), now_ns()});
+}
+
+bool Stream::mark(const Mark& mark) noexcept {
+  const bool taken = marks_.push(mark);
+  scheduler_.raise();
+  return taken;
+}
+
+}  // namespace sidewinder::live

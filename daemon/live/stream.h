@@ -1,0 +1,143 @@
+// One live stream: from the producer's samples to the scheduler's row.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "daemon/live/readout.h"
+#include "daemon/live/result.h"
+#include "daemon/live/sample_ring.h"
+#include "daemon/live/wakeup.h"
+#include "dsp/resampler.h"
+#include "model/slot_pool.h"
+
+namespace sidewinder::live {
+
+// What happens at a position of a stream.
+struct Mark {
+  enum class Kind { Flush, Gap, End } kind = Kind::Flush;
+  std::uint64_t position = 0;  // model samples before it
+  std::int64_t accepted_ns = 0;
+  std::uint64_t token = 0;                   // Flush: whose
+  std::int64_t begin = 0, end = 0;           // Gap: at the source's rate
+  EndReason end_reason = EndReason::Client;  // End
+  GapReason gap_reason = GapReason::Client;  // Gap
+};
+
+// Allocated once for its slot and used for one stream after another. Three parties:
+// the table opens and retires it; one producer writes (until its end(), which is its last touch); the
+// scheduler reads. Only the rings and the atomics are seen from both sides.
+class Stream {
+ public:
+  Stream(std::uint32_t slot, std::size_t ring_samples, std::size_t chunk_samples, Readout readout,
+         int model_rate, Wakeup& scheduler);
+
+  std::uint32_t slot() const noexcept { return slot_; }
+  const StreamInfo& info() const noexcept { return info_; }  // constant from opening to retirement
+
+  // ---- table, while neither other party knows the stream
+  // `filter` converts info.rate to the model's rate and outlives the stream.
+  void prepare(StreamInfo info, const dsp::ResamplerFilter& filter);
+
+  // ---- producer
+  // Frames that may have been written in all; only grows.
+  std::uint64_t credit() const noexcept;
+  std::uint64_t capacity_frames() const noexcept;  // credit of an empty stream
+  std::uint64_t accepted_frames() const noexcept { return accepted_.load(std::memory_order_relaxed); }
+
+  // `interleaved` (frames, channels), finite. False, and nothing taken, past the credit.
+  bool write(std::span<const float> interleaved) noexcept;
+
+  // Frames that the source lost: silence, and a gap result. False past the credit or when too many marks
+  // wait.
+  bool write_gap(std::uint64_t frames, GapReason reason) noexcept;
+
+  // A FlushedBody with `token` once everything written before has been through the engine. False when too
+  // many marks wait.
+  bool flush(std::uint64_t token) noexcept;
+
+  // Everything written is still heard; then a ClosedBody. The producer must not touch the stream afterwards.
+  void end(EndReason reason, std::string message) noexcept;
+
+  // Asked for from outside; the producer obeys with end().
+  bool end_requested() const noexcept { return end_requested_.load(std::memory_order_acquire); }
+
+  // ---- any thread
+  void request_end() noexcept { end_requested_.store(true, std::memory_order_release); }
+  bool ending() const noexcept { return ending_.load(std::memory_order_relaxed); }
+  std::uint64_t heard() const noexcept { return ring_.read(); }  // model samples that went to the engine
+  std::size_t backlog() const noexcept { return ring_.size(); }  // model samples that wait
+  std::int64_t segments() const noexcept {
+    return segments_.load(std::memory_order_relaxed);
+  }  // finals so far
+
+  // ---- scheduler
+  const Mark* next_mark() const noexcept { return marks_.front(); }
+  void drop_mark() noexcept;
+  std::size_t take(std::span<float> samples) noexcept { return ring_.pop(samples); }
+  const std::string& end_message() const noexcept { return end_message_; }  // valid once the End mark is seen
+  // When the sample before `position` was accepted; positions may only grow.
+  std::int64_t accepted_ns(std::uint64_t position) noexcept;
+  std::int64_t source_position(std::int64_t model_position) const noexcept;
+  void count_final() noexcept { segments_.fetch_add(1, std::memory_order_relaxed); }
+
+  // The scheduler's own; nobody else looks.
+  struct Listening {
+    explicit Listening(Readout r) : readout(std::move(r)) {}
+    Readout readout;
+    std::size_t partial_words = 0;  // of the open segment, when its last partial was made
+    std::string partial_tentative;
+    std::int64_t level_begin = 0;  // model samples: where the running level began
+    double level_squares = 0;
+    float level_peak = 0;
+    bool behind = false;
+    void reset();
+  };
+  Listening& listening() noexcept { return listening_; }
+
+  // ---- table again: the lease of the engine's slot, while open
+  std::optional<SlotLease> lease;
+
+ private:
+  struct Stamp {
+    std::uint64_t position = 0;  // model samples up to here ...
+    std::int64_t ns = 0;         // ... were accepted then
+  };
+  static constexpr std::size_t kBlockFrames = 1'024;
+  static constexpr std::size_t kMarks = 64;
+
+  void resample(std::size_t frames) noexcept;    // of mono_, into the ring
+  void announce(std::uint64_t frames) noexcept;  // before they are in the ring, so that who reads them knows
+  bool mark(const Mark& mark) noexcept;
+
+  const std::uint32_t slot_;
+  const std::size_t chunk_samples_;
+  const int model_rate_;
+  Wakeup& scheduler_;
+  StreamInfo info_;
+  const dsp::ResamplerFilter* filter_ = nullptr;
+
+  SampleRing ring_;
+  SpscRing<Mark> marks_{kMarks};
+  SpscRing<Stamp> stamps_{512};
+  std::atomic<std::uint64_t> accepted_{0};  // frames, by the producer
+  std::atomic<std::int64_t> segments_{0};   // by the scheduler
+  std::atomic<bool> ending_{false};
+  std::atomic<bool> end_requested_{false};
+
+  dsp::ResamplerState resampler_;                    // producer's
+  std::array<float, kBlockFrames> mono_{};           // producer's
+  std::array<float, 2 * kBlockFrames> resampled_{};  // producer's; 8 kHz doubles
+  std::string end_message_;                          // producer's until the End mark, then the scheduler's
+
+  Stamp stamp_;  // scheduler's: the last one taken
+  Listening listening_;
+};
+
+}  // namespace sidewinder::live

@@ -1,0 +1,163 @@
+#include "daemon/live/stream_table.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+
+#include "daemon/live/protocol.h"
+
+namespace sidewinder::live {
+namespace {
+
+// Their filters are shared. Others, of which a client could ask for any number, belong to one stream each.
+constexpr int kUsualRates[] = {8'000,  11'025, 12'000, 16'000, 22'050, 24'000,
+                               32'000, 44'100, 48'000, 88'200, 96'000};
+
+}  // namespace
+
+StreamTable::StreamTable(const Config& config, const ModelConfig& model, const Tokenizer& tokenizer)
+    : model_rate_(model.sample_rate),
+      opened_(static_cast<std::size_t>(config.limits.streams)),
+      pool_(static_cast<std::uint32_t>(config.limits.streams)),
+      unusual_filters_(static_cast<std::size_t>(config.limits.streams)) {
+  const auto samples = [&](std::int64_t ms) { return static_cast<std::size_t>(ms * model_rate_ / 1000); };
+  const Endpoint endpoint{.silence_ms = config.endpoint.silence_ms,
+                          .max_segment_ms = config.endpoint.max_segment_ms};
+  for (std::uint32_t slot = 0; slot < config.limits.streams; ++slot)
+    // A buffer has room for two chunks, or the scheduler would wait for one that can't fit.
+    streams_.push_back(std::make_unique<Stream>(
+        slot, samples(std::max(config.limits.buffer_ms, 2 * config.scheduler.chunk_ms)),
+        samples(config.scheduler.chunk_ms), Readout(model, tokenizer, endpoint), model_rate_, work()));
+  for (int rate : kUsualRates) usual_filters_.try_emplace(rate, rate, model_rate_);
+}
+
+std::variant<Stream*, Refusal> StreamTable::open(StreamInfo wanted) {
+  Stream* stream = nullptr;
+  {
+    std::lock_guard lock(mutex_);
+    auto claimed = claim(std::move(wanted));
+    if (std::holds_alternative<Refusal>(claimed)) return claimed;
+    ++counts_.opened;
+    stream = std::get<Stream*>(claimed);
+  }
+  opened_.push(std::move(stream));  // has a place for every slot
+  return stream;
+}
+
+std::variant<Stream*, Refusal> StreamTable::claim(StreamInfo&& wanted) {
+  if (!wanted.name.empty() && !valid_name(wanted.name))
+    return Refusal{"bad_name", "a stream's name is 1 to 64 characters out of A-Z a-z 0-9 . _ -"};
+  if (by_name_.contains(wanted.name))
+    return Refusal{"in_use",
+                   "a stream of that name is open, or still finishing; choose another or wait for its "
+                   "closed event"};
+  if (auto refusal = refusing_locked()) return *refusal;
+  std::optional<SlotLease> lease = pool_.acquire();
+  Stream& stream = *streams_[lease->index()];
+  try {
+    const dsp::ResamplerFilter& converter = filter(wanted.rate, stream.slot());
+    if (wanted.name.empty()) wanted.name = free_name();
+    const auto now = std::chrono::duration_cast<std::chrono::microseconds>(
+                         std::chrono::system_clock::now().time_since_epoch())
+                         .count();
+    wanted.epoch = last_epoch_ = std::max<std::int64_t>(last_epoch_ + 1, now);
+    stream.prepare(std::move(wanted), converter);
+  } catch (const std::invalid_argument& error) {  // the rate
+    return Refusal{"bad_format", error.what()};
+  }
+  stream.lease.emplace(std::move(*lease));
+  by_name_.emplace(stream.info().name, &stream);
+  return &stream;
+}
+
+std::optional<Refusal> StreamTable::refusing_locked() const {
+  if (draining_) return Refusal{"draining", "the daemon takes no new streams at the moment"};
+  if (behind_ > 0)
+    return Refusal{"full", "the engine is behind with " + std::to_string(behind_) + " of " +
+                               std::to_string(by_name_.size()) + " streams; try again later"};
+  if (pool_.available() == 0)
+    return Refusal{"full", "all " + std::to_string(streams_.size()) +
+                               " streams are in use; try again later, or raise limits.streams"};
+  return std::nullopt;
+}
+
+std::optional<Refusal> StreamTable::refusing() const {
+  std::lock_guard lock(mutex_);
+  return refusing_locked();
+}
+
+std::string StreamTable::free_name() {
+  std::string name;
+  do name = "s" + std::to_string(++last_name_);
+  while (by_name_.contains(name));
+  return name;
+}
+
+const dsp::ResamplerFilter& StreamTable::filter(int rate, std::uint32_t slot) {
+  if (auto usual = usual_filters_.find(rate); usual != usual_filters_.end()) return usual->second;
+  unusual_filters_[slot] = std::make_unique<dsp::ResamplerFilter>(rate, model_rate_);
+  return *unusual_filters_[slot];
+}
+
+void StreamTable::retire(Stream& stream) {
+  std::lock_guard lock(mutex_);
+  by_name_.erase(stream.info().name);
+  unusual_filters_[stream.slot()].reset();
+  stream.lease.reset();
+  ++counts_.closed;
+  if (by_name_.empty()) emptied_.notify_all();
+}
+
+std::optional<std::int64_t> StreamTable::request_end(const std::string& name) {
+  std::lock_guard lock(mutex_);
+  auto found = by_name_.find(name);
+  if (found == by_name_.end()) return std::nullopt;
+  found->second->request_end();
+  return found->second->info().epoch;
+}
+
+std::vector<StreamStatus> StreamTable::list() const {
+  std::lock_guard lock(mutex_);
+  std::vector<StreamStatus> all;
+  all.reserve(by_name_.size());
+  for (const auto& [name, stream] : by_name_)
+    all.push_back({.info = stream->info(),
+                   .ending = stream->ending(),
+                   .accepted_frames = stream->accepted_frames(),
+                   .heard = stream->heard(),
+                   .backlog = stream->backlog(),
+                   .finals = stream->segments()});
+  return all;
+}
+
+std::size_t StreamTable::live() const {
+  std::lock_guard lock(mutex_);
+  return by_name_.size();
+}
+
+void StreamTable::set_draining(bool on) {
+  std::lock_guard lock(mutex_);
+  draining_ = on;
+}
+
+bool StreamTable::draining() const {
+  std::lock_guard lock(mutex_);
+  return draining_;
+}
+
+void StreamTable::set_behind(std::size_t streams) {
+  std::lock_guard lock(mutex_);
+  behind_ = streams;
+}
+
+bool StreamTable::wait_until_empty(std::chrono::steady_clock::time_point deadline) {
+  std::unique_lock lock(mutex_);
+  return emptied_.wait_until(lock, deadline, [this] { return by_name_.empty(); });
+}
+
+StreamTable::Counts StreamTable::counts() const {
+  std::lock_guard lock(mutex_);
+  return counts_;
+}
+
+}  // namespace sidewinder::live

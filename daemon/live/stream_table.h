@@ -1,0 +1,103 @@
+// All streams there can be, and who has them.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "daemon/live/bounded_queue.h"
+#include "daemon/live/config.h"
+#include "daemon/live/stream.h"
+#include "model/config.h"
+#include "model/slot_pool.h"
+#include "model/tokenizer.h"
+
+namespace sidewinder::live {
+
+// Why something was not done: a reason of clients/PROTOCOL.md, and a sentence that says what to do.
+struct Refusal {
+  std::string reason;
+  std::string message;
+};
+
+// A stream seen from outside, at one moment.
+struct StreamStatus {
+  StreamInfo info;
+  bool ending = false;
+  std::uint64_t accepted_frames = 0;  // at the source's rate
+  std::uint64_t heard = 0;            // model samples
+  std::size_t backlog = 0;            // model samples
+  std::int64_t finals = 0;
+};
+
+// Owns the streams; any thread. Everything is allocated at construction but the filters of unusual rates.
+class StreamTable {
+ public:
+  // `tokenizer` must outlive it.
+  StreamTable(const Config& config, const ModelConfig& model, const Tokenizer& tokenizer);
+
+  // Claims a slot for `wanted` (its epoch is chosen here, and its name when empty). The caller becomes the
+  // stream's producer.
+  std::variant<Stream*, Refusal> open(StreamInfo wanted);
+
+  // By the scheduler, which must not touch the stream afterwards.
+  void retire(Stream& stream);
+
+  // Asks the producer of `name` to end it. Its epoch, or nothing when there is no such stream.
+  std::optional<std::int64_t> request_end(const std::string& name);
+
+  // Those opened and not yet seen by the scheduler.
+  BoundedQueue<Stream*>& opened() { return opened_; }
+  // Raised when the scheduler has something to do.
+  Wakeup& work() { return opened_.filled(); }
+
+  std::vector<StreamStatus> list() const;
+  std::size_t live() const;
+  std::size_t slots() const { return streams_.size(); }
+
+  void set_draining(bool on);  // refuse new streams
+  bool draining() const;
+  void set_behind(std::size_t streams);  // how many lag too far: while there are any, no more come in
+
+  // Why no stream would be let in now, if so.
+  std::optional<Refusal> refusing() const;
+
+  // Waits until no stream is left; false when `deadline` came first.
+  bool wait_until_empty(std::chrono::steady_clock::time_point deadline);
+
+  struct Counts {
+    std::uint64_t opened = 0, closed = 0;
+  };
+  Counts counts() const;
+
+ private:
+  std::variant<Stream*, Refusal> claim(StreamInfo&& wanted);  // under the lock
+  std::optional<Refusal> refusing_locked() const;
+  std::string free_name();
+  const dsp::ResamplerFilter& filter(int rate, std::uint32_t slot);
+
+  const int model_rate_;
+  mutable std::mutex mutex_;
+  std::condition_variable emptied_;
+  BoundedQueue<Stream*> opened_;
+  SlotPool pool_;                                 // before the streams, which hold leases of it
+  std::vector<std::unique_ptr<Stream>> streams_;  // by slot
+  std::map<std::string, Stream*> by_name_;
+  std::map<int, dsp::ResamplerFilter> usual_filters_;                   // by rate
+  std::vector<std::unique_ptr<dsp::ResamplerFilter>> unusual_filters_;  // by slot
+  std::int64_t last_epoch_ = 0;
+  std::uint64_t last_name_ = 0;
+  bool draining_ = false;
+  std::size_t behind_ = 0;
+  Counts counts_;
+};
+
+}  // namespace sidewinder::live

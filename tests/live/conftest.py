@@ -1,0 +1,48 @@
+import pytest
+
+from harness import Daemon, decode, transcribe, DATA
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts daemons; each must end cleanly with the test, unless the test has seen to it."""
+    running = []
+
+    def go(**sections):
+        folder = tmp_path / str(len(running))
+        folder.mkdir()
+        running.append(Daemon(folder, **sections))
+        return running[-1]
+
+    yield go
+    for daemon in running:
+        if daemon.process.returncode is None:
+            daemon.stop()
+            daemon.join()
+
+
+@pytest.fixture
+def daemon(start):
+    return start()
+
+
+@pytest.fixture(scope="session")
+def quilter():
+    """16 kHz mono, 23 s."""
+    return decode("quilter.flac")
+
+
+@pytest.fixture(scope="session")
+def quilter_offline():
+    return transcribe(DATA / "quilter.flac")
+
+
+@pytest.fixture(scope="session")
+def stereo():
+    """44.1 kHz stereo, 6 s."""
+    return decode("stereo-44k.flac")
+
+
+@pytest.fixture(scope="session")
+def stereo_offline():
+    return transcribe(DATA / "stereo-44k.flac")
