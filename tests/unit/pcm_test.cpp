@@ -15,18 +15,10 @@
 #include <unistd.h>
 
 #include "daemon/audio/audio_reader.h"
+#include "tests/unit/bytes.h"
 
 namespace sidewinder {
 namespace {
-
-using Bytes = std::string;
-
-template <typename T>
-Bytes little(T value) {
-  Bytes out(sizeof(T), '\0');
-  std::memcpy(out.data(), &value, sizeof(T));
-  return out;
-}
 
 Bytes chunk(const Bytes& id, const Bytes& body) {
   return id + little(static_cast<std::uint32_t>(body.size())) + body + Bytes(body.size() % 2, '\0');

@@ -15,18 +15,10 @@
 #include <unistd.h>
 
 #include "daemon/audio/audio_reader.h"
+#include "tests/unit/bytes.h"
 
 namespace sidewinder {
 namespace {
-
-using Bytes = std::string;
-
-template <typename T>
-Bytes little(T value) {
-  Bytes out(sizeof(T), '\0');
-  std::memcpy(out.data(), &value, sizeof(T));
-  return out;
-}
 
 Bytes read_file(const std::filesystem::path& path) {
   std::ifstream in(path, std::ios::binary);
