@@ -1,8 +1,11 @@
 #include "daemon/engine_choice.h"
 
+#include <algorithm>
+
 #ifdef SIDEWINDER_HAS_CUDA
 #include "kernels/cuda_engine.h"
 #endif
+#include "model/engine_group.h"
 #include "model/error.h"
 
 namespace sidewinder {
@@ -18,10 +21,18 @@ std::string cuda_reason() {
 }
 
 std::unique_ptr<Engine> make_cuda([[maybe_unused]] const Model& model,
-                                  [[maybe_unused]] const EngineOptions& options) {
+                                  [[maybe_unused]] const EngineOptions& options, [[maybe_unused]] int gpus) {
 #ifdef SIDEWINDER_HAS_CUDA
+  const int shown = static_cast<int>(cuda_devices().size());
+  if (gpus > shown)
+    throw EngineUnavailable(std::to_string(gpus) + " GPUs were asked for and " + std::to_string(shown) +
+                            " are there; ask for fewer, or for 0 to take all");
+  const auto members = std::min(static_cast<std::uint32_t>(gpus == 0 ? shown : gpus), options.slots);
   try {
-    return make_cuda_engine(model, options);
+    if (members == 1) return make_cuda_engine(model, options);
+    return make_engine_group(members, options, [&](std::uint32_t device, const EngineOptions& share) {
+      return make_cuda_engine(model, share, {.device = static_cast<int>(device)});
+    });
   } catch (const ModelError&) {
     throw;
   } catch (const std::runtime_error& error) {
@@ -34,10 +45,10 @@ std::unique_ptr<Engine> make_cuda([[maybe_unused]] const Model& model,
 
 }  // namespace
 
-ChosenEngine make_engine(EngineChoice choice, const Model& model, const EngineOptions& options) {
+ChosenEngine make_engine(EngineChoice choice, const Model& model, const EngineOptions& options, int gpus) {
   if (choice == EngineChoice::Cpu) return {make_cpu_engine(model, options), ""};
   const std::string why_not = cuda_reason();
-  if (why_not.empty()) return {make_cuda(model, options), ""};
+  if (why_not.empty()) return {make_cuda(model, options, gpus), ""};
   if (choice == EngineChoice::Cuda)
     throw EngineUnavailable("--engine cuda: " + why_not +
                             "; use --engine cpu, or auto to take what is there");

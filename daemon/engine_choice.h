@@ -22,8 +22,9 @@ struct ChosenEngine {
   std::string note;  // Auto without CUDA: why not, in one line; else empty
 };
 
-// Auto takes CUDA when this build has it and a usable device is there. Throws EngineUnavailable,
-// std::invalid_argument or ModelError.
-ChosenEngine make_engine(EngineChoice choice, const Model& model, const EngineOptions& options);
+// Auto takes CUDA when this build has it and a usable device is there. `gpus`: how many of the devices that
+// the driver shows share the streams, from the first on (CUDA_VISIBLE_DEVICES says which are shown); 0: all.
+// Throws EngineUnavailable, std::invalid_argument or ModelError.
+ChosenEngine make_engine(EngineChoice choice, const Model& model, const EngineOptions& options, int gpus = 1);
 
 }  // namespace sidewinder

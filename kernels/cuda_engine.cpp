@@ -17,8 +17,8 @@
 #include "kernels/packed_model.h"
 #include "kernels/wave_plan.h"
 #include "model/capsule.h"
-#include "model/cpu/thread_team.h"
 #include "model/error.h"
+#include "model/thread_team.h"
 
 namespace sidewinder {
 namespace cuda {
@@ -650,7 +650,7 @@ class CudaEngine final : public Engine {
   std::vector<StreamClock> clocks_;  // (slots)
   std::vector<Cursor> active_;
   std::vector<char> packed_well_;  // a packing thread
-  cpu::ThreadTeam team_;
+  ThreadTeam team_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::vector<std::unique_ptr<Graph>> graphs_;  // smallest first
   std::span<const StreamInput> batch_;          // during a step

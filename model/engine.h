@@ -52,6 +52,9 @@ class Engine {
   virtual const ModelHash& model_hash() const noexcept = 0;
   virtual const EngineOptions& options() const noexcept = 0;
 
+  // Devices that share the slots: slot s lives on device s % devices(). A SlotPool spreads streams over them.
+  virtual std::uint32_t devices() const noexcept { return 1; }
+
   // Makes the slot a stream that has heard nothing.
   virtual void reset(std::uint32_t slot) noexcept = 0;
 

@@ -1,6 +1,7 @@
 // Leases of engine slots. One thread at a time (the engine's caller).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <utility>
@@ -33,29 +34,38 @@ class SlotLease {
 
 class SlotPool {
  public:
-  explicit SlotPool(std::uint32_t slots) : generations_(slots) {
-    free_.reserve(slots);
-    for (std::uint32_t i = slots; i-- > 0;) free_.push_back(i);
+  // Slot s lives on device s % devices (Engine::devices).
+  explicit SlotPool(std::uint32_t slots, std::uint32_t devices = 1) : free_(devices), generations_(slots) {
+    for (std::vector<std::uint32_t>& list : free_) list.reserve(slots / devices + 1);
+    for (std::uint32_t i = slots; i-- > 0;) give_back(i);
   }
 
-  // Nothing when every slot is taken: an ordinary answer. The caller resets the slot in the engine.
+  // A slot of the device that has the most left, the first of equals; nothing when every slot is taken: an
+  // ordinary answer. The caller resets the slot in the engine.
   std::optional<SlotLease> acquire() {
-    if (free_.empty()) return std::nullopt;
-    std::uint32_t index = free_.back();
-    free_.pop_back();
+    auto list = std::ranges::max_element(free_, {}, &std::vector<std::uint32_t>::size);
+    if (list->empty()) return std::nullopt;
+    std::uint32_t index = list->back();
+    list->pop_back();
     return SlotLease(this, index, generations_[index]++);
   }
 
-  std::size_t available() const { return free_.size(); }
+  std::size_t available() const {
+    std::size_t sum = 0;
+    for (const std::vector<std::uint32_t>& list : free_) sum += list.size();
+    return sum;
+  }
 
  private:
   friend class SlotLease;
-  std::vector<std::uint32_t> free_;
+  void give_back(std::uint32_t index) { free_[index % free_.size()].push_back(index); }
+
+  std::vector<std::vector<std::uint32_t>> free_;  // by device
   std::vector<std::uint32_t> generations_;
 };
 
 inline SlotLease::~SlotLease() {
-  if (pool_ != nullptr) pool_->free_.push_back(index_);
+  if (pool_ != nullptr) pool_->give_back(index_);
 }
 
 }  // namespace sidewinder

@@ -123,6 +123,8 @@ void add_transcribe_command(CLI::App& app, std::function<int()>& run) {
       command, "-e,--engine", options.engine,
       {{"auto", EngineChoice::Auto}, {"cpu", EngineChoice::Cpu}, {"cuda", EngineChoice::Cuda}},
       "auto (default), cpu or cuda");
+  command->add_option("--gpus", options.gpus, "GPUs that share the inputs (default 1; 0: all)")
+      ->check(CLI::Range(0, 64).description(""));
   command
       ->add_option("--chunk-ms", arguments->chunk_ms,
                    "Audio a step, milliseconds (default 1920; 320 with --realtime); "

@@ -172,6 +172,9 @@ Config read(const toml::table& root, const std::string& origin) {
     std::int64_t threads = config.engine.threads;
     s.integer("threads", 0, 1024, threads);
     config.engine.threads = static_cast<int>(threads);
+    std::int64_t gpus = config.engine.gpus;
+    s.integer("gpus", 0, 64, gpus);
+    config.engine.gpus = static_cast<int>(gpus);
     s.boolean("encodings", config.engine.encodings);
   });
   section("sockets", [&](Section& s) { read_sockets(s, config); });

@@ -24,6 +24,7 @@ struct Config {
   struct {
     EngineChoice kind = EngineChoice::Auto;
     int threads = 0;         // 0: one a core
+    int gpus = 1;            // of those that the driver shows; 0: all
     bool encodings = false;  // streams may ask for the encoder's output
   } engine;
   struct {

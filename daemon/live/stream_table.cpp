@@ -15,10 +15,11 @@ constexpr int kUsualRates[] = {8'000,  11'025, 12'000, 16'000, 22'050, 24'000,
 
 }  // namespace
 
-StreamTable::StreamTable(const Config& config, const ModelConfig& model, const Tokenizer& tokenizer)
+StreamTable::StreamTable(const Config& config, const ModelConfig& model, const Tokenizer& tokenizer,
+                         std::uint32_t devices)
     : model_rate_(model.sample_rate),
       opened_(static_cast<std::size_t>(config.limits.streams)),
-      pool_(static_cast<std::uint32_t>(config.limits.streams)),
+      pool_(static_cast<std::uint32_t>(config.limits.streams), devices),
       unusual_filters_(static_cast<std::size_t>(config.limits.streams)) {
   const auto samples = [&](std::int64_t ms) { return static_cast<std::size_t>(ms * model_rate_ / 1000); };
   const Endpoint endpoint{.silence_ms = config.endpoint.silence_ms,

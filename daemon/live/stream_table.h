@@ -41,8 +41,9 @@ struct StreamStatus {
 // Owns the streams; any thread. Everything is allocated at construction but the filters of unusual rates.
 class StreamTable {
  public:
-  // `tokenizer` must outlive it.
-  StreamTable(const Config& config, const ModelConfig& model, const Tokenizer& tokenizer);
+  // `tokenizer` must outlive it; `devices` is Engine::devices().
+  StreamTable(const Config& config, const ModelConfig& model, const Tokenizer& tokenizer,
+              std::uint32_t devices = 1);
 
   // Claims a slot for `wanted` (its epoch is chosen here, and its name when empty). The caller becomes the
   // stream's producer.

@@ -116,8 +116,8 @@ class Transcriber {
         slots_(options.channel.kind == ChannelChoice::Kind::Each
                    ? kMostSlots
                    : static_cast<std::uint32_t>(std::min<std::size_t>(kMostSlots, options.inputs.size()))),
-        chosen_(make_engine(options.engine, model_, engine_options())),
-        pool_(slots_),
+        chosen_(make_engine(options.engine, model_, engine_options(), options.gpus)),
+        pool_(slots_, chosen_.engine->devices()),
         ordered_(standard_output_, options.inputs.size()),
         progress_(options.progress) {
     if (options.progress && !chosen_.note.empty()) report(chosen_.note);

@@ -24,6 +24,7 @@ struct TranscribeOptions {
   std::optional<std::filesystem::path> output;  // folder for one transcript an input; else standard output
   std::filesystem::path model;
   EngineChoice engine = EngineChoice::Auto;
+  int gpus = 1;         // that share the inputs; 0: all
   int chunk_ms = 1920;  // 48 encoder frames: one whole tile of the CPU engine
   int threads = 0;      // 0: one a core, no more than inputs
   ChannelChoice channel;

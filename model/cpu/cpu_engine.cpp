@@ -9,8 +9,8 @@
 #include "model/capsule.h"
 #include "model/cpu/encoder.h"
 #include "model/cpu/front_end.h"
-#include "model/cpu/thread_team.h"
 #include "model/engine.h"
+#include "model/thread_team.h"
 
 namespace sidewinder {
 namespace cpu {

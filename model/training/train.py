@@ -312,7 +312,7 @@ def main():
     sets = [s for s in sets if os.path.isdir(s[1])]
     if a.synthetic:
         sets.append(("synthetic", a.synthetic.format(rank=rank), conf["sets"]["synthetic"]))
-    pool = Pool(sets, tokens, dev, synthetic=("synthetic",))
+    pool = Pool(sets, tokens, dev, synthetic=("synthetic", "flite"))
     out("speech:", pool.summary())
     devs = [(os.path.basename(d.rstrip("/")), load(d)) for d in a.dev] if rank == 0 else []
     rows = Rows(pool, cfg["rows"], cfg["frames"], cfg["labels"], seed=a.seed * 1000 + rank)

@@ -270,6 +270,44 @@ TEST_P(EngineTest, OptionsOutOfRangeAreRefused) {
   EXPECT_THROW(make(options(1, 1, 0)), std::invalid_argument);
 }
 
+// What lies on which member never shows.
+TEST(EngineGroup, GivesTheBitsOfOneEngineAndMovesStreamsBetweenMembers) {
+  std::vector<float> samples = Vectors::load("golden/encoder-0003.safetensors").pcm("wav");
+  const EngineOptions wanted = options(5, 4096);
+  std::uint64_t expected = 0;
+  for (std::uint32_t members : {1u, 2u, 5u}) {
+    auto engine = make_engine_group(members, wanted, [](std::uint32_t, const EngineOptions& share) {
+      return make_cpu_engine(default_model(), share);
+    });
+    ASSERT_EQ(engine->devices(), members);
+    Transcript transcript;
+    std::vector<std::byte> capsule(engine->capsule_bytes());
+    std::uint32_t slot = 0;
+    engine->reset(slot);
+    for (std::size_t at = 0; at < samples.size(); at += 4096) {
+      auto part =
+          std::span<const float>(samples).subspan(at, std::min<std::size_t>(4096, samples.size() - at));
+      StreamInput input{slot, part, at + 4096 >= samples.size()};
+      StreamOutput out;
+      engine->step({&input, 1}, {&out, 1});
+      transcript.take(out, engine->config());
+      engine->save(slot, capsule);
+      slot = (slot + 1) % wanted.slots;
+      engine->load(slot, capsule);
+    }
+    if (members == 1) expected = transcript.hash();
+    EXPECT_EQ(transcript.hash(), expected) << members << " members";
+  }
+}
+
+TEST(EngineGroup, RefusesMoreMembersThanSlots) {
+  auto make = [](std::uint32_t, const EngineOptions& share) {
+    return make_cpu_engine(default_model(), share);
+  };
+  EXPECT_THROW(make_engine_group(3, options(2, 640), make), std::invalid_argument);
+  EXPECT_THROW(make_engine_group(0, options(2, 640), make), std::invalid_argument);
+}
+
 INSTANTIATE_TEST_SUITE_P(Engines, EngineTest, testing::ValuesIn(engines_under_test()),
                          [](const auto& instance) { return instance.param.name; });
 

@@ -52,6 +52,23 @@ TEST(SlotPool, LeasesComeBackWithAnotherGeneration) {
   EXPECT_EQ(again->generation(), 1u);
 }
 
+TEST(SlotPool, SpreadsStreamsOverDevices) {
+  SlotPool pool(9, 3);  // slots 0, 3, 6; 1, 4, 7; 2, 5, 8
+  std::vector<SlotLease> leases;
+  std::vector<int> load(3);
+  for (int i = 0; i < 6; ++i) {
+    leases.push_back(*pool.acquire());
+    ++load[leases.back().index() % 3];
+  }
+  EXPECT_EQ(load, (std::vector{2, 2, 2}));
+  std::vector<SlotLease> stay;  // a device whose streams have gone gets the next ones
+  for (SlotLease& lease : leases)
+    if (lease.index() % 3 != 1) stay.push_back(std::move(lease));
+  leases.clear();
+  EXPECT_EQ(pool.acquire()->index() % 3, 1u);
+  EXPECT_EQ(pool.available(), 5u);
+}
+
 // Feeds a made-up sequence of tokens to a best-path decoder with six pieces.
 struct BestPath : testing::Test {
   BestPath() {

@@ -100,6 +100,15 @@ def voices(r):
     return "+".join(f"{n}:{x:.3f}" for n, x in mix)
 
 
+def speed(r):
+    return min(1.45, max(0.68, r.lognormvariate(0.0, 0.15)))
+
+
+def job(name, phonemes, voice, rate, text):
+    """The line that synth.py reads."""
+    return f"{name}\t{phonemes}\t{voice}\t{rate:.3f}\t{text}\n"
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("text", nargs="+", help="file of sentences (.xz too), with :SHARE to take part of it")
@@ -160,8 +169,7 @@ def main():
                 continue
             if len(ph) > 480 or "\t" in ph or "❓" in ph:
                 continue
-            sp = min(1.45, max(0.68, r.lognormvariate(0.0, 0.15)))
-            f.write(f"n{i:06d}\t{ph}\t{v}\t{sp:.3f}\t{t}\n")
+            f.write(job(f"n{i:06d}", ph, v, speed(r), t))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-namespace sidewinder::cpu {
+namespace sidewinder {
 
 class ThreadTeam {
  public:
@@ -41,4 +41,4 @@ class ThreadTeam {
   std::vector<std::thread> threads_;
 };
 
-}  // namespace sidewinder::cpu
+}  // namespace sidewinder

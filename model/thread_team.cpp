@@ -1,6 +1,6 @@
-#include "model/cpu/thread_team.h"
+#include "model/thread_team.h"
 
-namespace sidewinder::cpu {
+namespace sidewinder {
 
 ThreadTeam::ThreadTeam(int members) {
   for (int member = 1; member < members; ++member)
@@ -44,4 +44,4 @@ void ThreadTeam::member_loop(int member) noexcept {
   }
 }
 
-}  // namespace sidewinder::cpu
+}  // namespace sidewinder
