@@ -1,4 +1,5 @@
-"""Losses on the logits of rows of one length: CTC, and the consistency of two augmented views (CR-CTC, Yao et al. 2024)."""
+"""Losses on the logits of rows of one length: CTC; the consistency of two augmented views (CR-CTC, Yao et al. 2024); peak-first
+regularisation, which brings pieces out earlier (Tian et al. 2023); and what a teacher said."""
 import torch
 import torch.nn.functional as F
 
@@ -44,3 +45,15 @@ def consistency(logits):
     a, b = lp.chunk(2)
     other = torch.cat([b, a]).detach()
     return (other.exp() * (other - lp)).sum()
+
+
+def peak_first(logits):
+    """How far (KL) each frame is from the frame after it, held fixed: peaks move towards the front. A sum over rows and frames."""
+    lp = F.log_softmax(logits.float(), -1)
+    after = lp[:, 1:].detach()
+    return (after.exp() * (after - lp[:, :-1])).sum()
+
+
+def imitation(logits, said):
+    """How far (KL) each frame is from a teacher's log probabilities. A sum."""
+    return (said.exp() * (said - F.log_softmax(logits.float(), -1))).sum()

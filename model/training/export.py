@@ -25,20 +25,23 @@ from text import best_path
 TAIL = 8000                                                # samples of silence at the end of a stream
 
 
-def write(folder, state, pieces, look=8):
-    """state: Encoder.export_state() or the like; pieces: the tokeniser's, without the blank."""
+def write(folder, state, pieces, model):
+    """state: Encoder.export_state() or the like; pieces: the tokeniser's, without the blank; model: the config's [model]. Blocks other
+    than Mamba are for comparison: `read` takes them, the daemon does not."""
     os.makedirs(folder, exist_ok=True)
     out = {k: (v.half() if v.ndim > 1 and not k.endswith("A_log") else v.float()).contiguous() for k, v in state.items()}
     save_file(out, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
     d = out["stem.norm.weight"].shape[0]
-    layers = sum(k.endswith("mixer.D") for k in out)
-    cfg = {"model_type": "streaming-mamba-ctc", "sample_rate": 16000,
+    layers = sum(k.endswith("mlp.fc2.weight") for k in out)
+    block = model.get("block", "mamba")
+    cfg = {"model_type": f"streaming-{block}-ctc", "sample_rate": 16000,
            "features": {"kind": "log_mel", "window": "hann_symmetric", "window_length": 400, "hop_length": 160, "fft_length": 512,
                         "n_mels": 80, "mel_scale": "htk", "f_min": 20.0, "f_max": 7600.0, "log_floor": 1e-6, "center": False},
-           "stem": {"kernel": 3, "stride": 2, "lookahead": look}, "frame_hop": 640,
+           "stem": {"kernel": 3, "stride": 2, "lookahead": model["look"]}, "frame_hop": 640,
            "d_model": d, "n_layer": layers, "d_intermediate": out["backbone.layers.0.mlp.fc2.weight"].shape[1],
            "vocab_size": out["ctc_head.weight"].shape[0], "blank": 0, "norm_eps": 1e-5,
-           "ssm_cfg": {"layer": "Mamba1", "d_state": 16, "d_conv": 4, "expand": 2, "dt_rank": -(-d // 16)}}
+           **({"ssm_cfg": {"layer": "Mamba1", "d_state": 16, "d_conv": 4, "expand": 2, "dt_rank": -(-d // 16)}} if block == "mamba"
+              else {"training": {k: v for k, v in model.items() if k != "inter"}})}
     with open(os.path.join(folder, "config.json"), "w") as f:
         json.dump(cfg, f, indent=1)
     with open(os.path.join(folder, "tokens.txt"), "w", encoding="utf-8") as f:
@@ -49,7 +52,7 @@ def read(folder):
     """-> Encoder with the stored weights, config, pieces (with the blank)."""
     with open(os.path.join(folder, "config.json")) as f:
         cfg = json.load(f)
-    net = Encoder(cfg["vocab_size"], cfg["d_model"], cfg["n_layer"], cfg["stem"]["lookahead"])
+    net = Encoder(cfg["vocab_size"], **cfg.get("training", {"d": cfg["d_model"], "layers": cfg["n_layer"], "look": cfg["stem"]["lookahead"]}))
     net.load_export(load_file(os.path.join(folder, "model.safetensors")))
     with open(os.path.join(folder, "tokens.txt"), encoding="utf-8") as f:
         pieces = [line.rstrip("\n").rsplit(" ", 1)[0] for line in f]

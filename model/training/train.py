@@ -39,7 +39,7 @@ class Flat:
 
     def __init__(self, net, cfg):
         self.cfg = cfg
-        ps = list(net.parameters())
+        ps = [net.p(n) for n in net.names]
         size = [-(-p.numel() // 64) * 64 for p in ps]
         dev = ps[0].device
         self.w, self.g = torch.zeros(sum(size), device=dev), torch.zeros(sum(size), device=dev)
@@ -109,23 +109,70 @@ class Flat:
         return state
 
 
-def start_from(net, folder, tokens):
-    """Exported weights. Where the tokeniser is another one, pieces that both have keep their rows of the head."""
+def start_from(net, folder, tokens, only=()):
+    """Takes what fits of exported weights -> the names of the parameters that begin at random. only: prefixes of names; the others are left.
+
+    Where the tokeniser is another one, pieces that both have keep their rows of the head. Where the lookahead is shorter, its first taps
+    are kept; with none left, what the tap of the frame itself adds goes into the norm before it."""
     old, _, had = export.read(folder)
-    state = old.export_state()
+    state, mine = old.export_state(), net.export_state()
     place = {p: i for i, p in enumerate(had)}
-    w, b = net.export_state()["ctc_head.weight"], net.export_state()["ctc_head.bias"]
-    w, b = w * 0.3, b + state["ctc_head.bias"][1:].min()
-    for i, p in enumerate(["<blank>"] + tokens.pieces()):
-        if p in place:
-            w[i], b[i] = state["ctc_head.weight"][place[p]], state["ctc_head.bias"][place[p]]
-    net.load_export({**state, "ctc_head.weight": w, "ctc_head.bias": b})
+    w, b = mine["ctc_head.weight"] * 0.3, mine["ctc_head.bias"] + state["ctc_head.bias"][1:].min()
+    if w.shape[1] == state["ctc_head.weight"].shape[1]:
+        for i, p in enumerate(["<blank>"] + tokens.pieces()):
+            if p in place:
+                w[i], b[i] = state["ctc_head.weight"][place[p]], state["ctc_head.bias"][place[p]]
+        state["ctc_head.weight"], state["ctc_head.bias"] = w, b
+    if net.look < old.look:
+        taps = state["stem.lookahead.weight"]
+        if net.look:
+            state["stem.lookahead.weight"] = taps[..., :net.look + 1]
+        else:
+            state["stem.norm.weight"] = state["stem.norm.weight"] * (1 + taps[:, 0, 0])
+    fits = {k: v for k, v in state.items() if k in mine and v.shape == mine[k].shape and (not only or k.startswith(tuple(only)))}
+    net.load_export({**mine, **fits, "features.mean": state["features.mean"], "features.inv_std": state["features.inv_std"]})
+    return [k for k in net.names if k not in fits and not k.startswith("inter.")]
+
+
+def stream_step_ms(net, streams, captured, frames=8):
+    """Milliseconds that the blocks take on the GPU to move so many streams on by so many frames, in plain PyTorch, state in and out; captured:
+    as one CUDA graph."""
+    x = torch.randn(streams, frames, net.d, device=net.mean.device)
+    h, carry = net.state(streams), torch.ones(streams, device=x.device)
+
+    def blocks():
+        y = x
+        for i in range(net.layers):
+            y = net.block(i, y, None, h, carry, h)
+    with torch.no_grad():
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            blocks()
+        torch.cuda.current_stream().wait_stream(side)
+        if not captured:
+            return mean_ms(blocks, 20)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            blocks()
+        return mean_ms(graph.replay, 20)
+
+
+def mean_ms(call, times):
+    ev = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+    call()
+    ev[0].record()
+    for _ in range(times):
+        call()
+    ev[1].record()
+    torch.cuda.synchronize()
+    return ev[0].elapsed_time(ev[1]) / times
 
 
 class Step:
     """Forward, losses and backward on buffers that stay where they are; on the GPU, one graph."""
 
-    def __init__(self, net, flat, cfg, layers, views, compiled):
+    def __init__(self, net, flat, cfg, views, compiled, teacher=None):
         dev = flat.w.device
         R, self.views = cfg["rows"] * views, views
         T = 4 * cfg["frames"] + 3
@@ -135,13 +182,26 @@ class Step:
         self.f = torch.randn(R, T, 80, device=dev).to(low)
         self.labels = torch.zeros(R, cfg["labels"], dtype=torch.int32, device=dev)
         self.lens = torch.zeros(R, dtype=torch.int32, device=dev)
-        self.keep = torch.ones(layers, 2, R, device=dev)
+        self.keep = torch.ones(net.layers, 2, R, device=dev)
         self.carry = torch.zeros(R, device=dev)
-        self.h = torch.zeros(layers, R, 2 * net.d, 16, device=dev)
+        self.h = net.state(R)
         self.h_end = torch.zeros_like(self.h)
         self.stats = torch.zeros(3, device=dev)
-        self.consistency = torch.compile(losses.consistency, dynamic=False) if compiled else losses.consistency
+        wrap = (lambda f: torch.compile(f, dynamic=False)) if compiled else (lambda f: f)
+        self.consistency, self.peak_first, self.imitation = wrap(losses.consistency), wrap(losses.peak_first), wrap(losses.imitation)
+        self.teacher = teacher
+        if teacher is not None:
+            teacher.low = low
+            self.taught = torch.zeros((), device=dev)      # the weight of what the teacher says
+            self.said = torch.zeros(R, net.frames(net.samples(cfg["frames"])), net.p("ctc_head.bias").numel(), device=dev)
         self.graph = None
+
+    @torch.no_grad()
+    def ask(self, weight):
+        """What the teacher says about the batch that is in place, to weigh so much. Outside the graph: it ends with the lesson."""
+        self.taught.fill_(weight)
+        if weight > 0:
+            self.said.copy_(self.teacher(self.f)[0].float().log_softmax(-1))
 
     def compute(self):
         c = self.cfg
@@ -154,6 +214,10 @@ class Step:
         same = self.consistency(logits) / n if self.views == 2 else torch.zeros_like(main)
         if self.views == 2:
             loss = loss + c["consistency"] * same
+        if c["early"]:
+            loss = loss + c["early"] * self.peak_first(logits) / n
+        if self.teacher is not None:
+            loss = loss + self.taught * self.imitation(logits, self.said) / n
         loss.backward()
         with torch.no_grad():
             self.h.copy_(self.h_end)
@@ -219,6 +283,17 @@ class Feed:
         return hours
 
 
+def read_config(path):
+    """A config, over the one that its `base` names, if any."""
+    with open(path, "rb") as f:
+        conf = tomllib.load(f)
+    base = conf.pop("base", None)
+    if base is None:
+        return conf
+    below = read_config(os.path.join(os.path.dirname(path), base))
+    return {k: {**below.get(k, {}), **conf.get(k, {})} for k in {**below, **conf}}
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("config")
@@ -230,7 +305,10 @@ def main():
     ap.add_argument("--minutes", type=float, required=True)
     ap.add_argument("--deadline", type=float, default=0, help="end by this time (seconds since 1970), whatever --minutes says")
     ap.add_argument("--steps", type=int, default=10 ** 9)
-    ap.add_argument("--init", default="")
+    ap.add_argument("--init", default="", help="start from exported weights: those that fit")
+    ap.add_argument("--init-only", nargs="*", default=[], metavar="PREFIX", help="take only these of --init's")
+    ap.add_argument("--teacher", default="", help="an export whose posteriors are learnt too in the first part (train.teach) of the run")
+    ap.add_argument("--report", default="", help="write parameters, step times, state bytes and word errors here (JSON)")
     ap.add_argument("--resume", default="")
     ap.add_argument("--wait-for", default="", help="get ready (compile, capture), then wait until this file exists")
     ap.add_argument("--set", nargs="*", default=[], help="train.KEY=VALUE or model.KEY=VALUE, in JSON, over the config's")
@@ -241,8 +319,7 @@ def main():
     ap.add_argument("--seed", type=int, default=0)
     ap.add_argument("--save-every", type=float, default=120, help="seconds between checkpoints")
     a = ap.parse_args()
-    with open(a.config, "rb") as f:
-        conf = tomllib.load(f)
+    conf = read_config(a.config)
     for kv in a.set:
         k, v = kv.split("=", 1)
         sec, key = k.split(".")
@@ -263,9 +340,21 @@ def main():
     os.makedirs(a.out, exist_ok=True)
     torch.manual_seed(a.seed)                              # the same weights everywhere
     tokens = Tokens(a.tokens)
-    net = Encoder(tokens.size, mod["d"], mod["layers"], mod["look"], drop=cfg["drop"], inter=mod["inter"])
+    net = Encoder(tokens.size, drop=cfg["drop"], **mod)
     if a.init:
-        start_from(net, a.init, tokens)
+        new = start_from(net, a.init, tokens, a.init_only)
+        out(f"from {a.init}: all but {len(new)} parameters" + (f" ({new[0]}, ...)" if new else ""))
+    teacher = None
+    if a.teacher:
+        teacher, _, pieces = export.read(a.teacher)
+        if cfg["teach"] <= 0:
+            raise SystemExit("--teacher without train.teach, the part of the run that it teaches: say --set train.teach=0.25")
+        if pieces[1:] != tokens.pieces() or teacher.look != net.look:
+            raise SystemExit(f"--teacher {a.teacher}: its pieces and lookahead must be those of the model that learns "
+                             f"({len(pieces)} pieces, lookahead {teacher.look}; here {tokens.size}, {net.look})")
+        net.mean.copy_(teacher.mean)
+        net.inv_std.copy_(teacher.inv_std)
+        teacher.to(dev)
     net.to(dev)
     flat = Flat(net, cfg)
     if a.resume:
@@ -279,18 +368,17 @@ def main():
             torch.cuda.synchronize()
     out(f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters, {tokens.size} tokens, {world} x {dev}")
     net.train()
-    step = Step(net, flat, cfg, mod["layers"], a.views, cuda and not a.eager)
+    step = Step(net, flat, cfg, a.views, cuda and not a.eager, teacher)
+    report = {"config": os.path.basename(a.config), "block": mod.get("block", "mamba"), "lookahead_ms": 40 * mod["look"],
+              "parameters": sum(net.p(n).numel() for n in net.names if not n.startswith("inter.")),
+              "state_bytes": net.state_bytes(), "graph": cfg["graph"], "frames_a_step": cfg["rows"] * a.views * cfg["frames"], "minutes": a.minutes, "wer": {}}
     if cuda and not a.eager:
         net.compiled()
-        step.capture()
-        out("compiled and captured")
-        ev = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
-        ev[0].record()
-        for _ in range(5):
-            step()
-        ev[1].record()
-        torch.cuda.synchronize()
-        out(f"the graph alone: {ev[0].elapsed_time(ev[1]) / 5:.1f} ms, {torch.cuda.max_memory_allocated() >> 20} MiB")
+        if cfg["graph"]:
+            step.capture()
+            out("compiled and captured")
+        report["step_ms"] = mean_ms(step, 5)              # forward, losses, backward: nothing else
+        out(f"the step alone: {report['step_ms']:.1f} ms, {torch.cuda.max_memory_allocated() >> 20} MiB")
         if a.profile and rank == 0:
             with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as prof:
                 for _ in range(3):
@@ -304,7 +392,7 @@ def main():
                 torch.cuda.synchronize()
             out(f"one exchange of gradients: {1000 * (time.time() - now):.2f} ms")
         step.h.zero_()
-    probe = Encoder(tokens.size, mod["d"], mod["layers"], mod["look"]).to(dev).eval() if rank == 0 else None
+    probe = Encoder(tokens.size, **{**mod, "inter": []}).to(dev).eval() if rank == 0 else None
     while a.wait_for and not os.path.exists(a.wait_for):
         time.sleep(0.2)
 
@@ -319,7 +407,7 @@ def main():
     torch.manual_seed(a.seed * 1000 + rank)
     np.random.seed(rank)
     aug = Augment(pool.samples, net.mean, net.inv_std, rows.samples, dev, a.views, a.noise_clips, masks=cfg["masks"])
-    if not a.resume and not a.init:
+    if not a.resume and not a.init and not a.teacher:
         acc = []
         for _ in range(3):
             src, ints, fl, _, _, _ = rows.plan()
@@ -355,7 +443,7 @@ def main():
     def save():
         if rank == 0:
             flat.save(os.path.join(a.out, "last"), {"mean": net.mean.tolist(), "inv_std": net.inv_std.tolist()})
-            export.write(os.path.join(a.out, "export"), flat.averaged(net), tokens.pieces(), mod["look"])
+            export.write(os.path.join(a.out, "export"), flat.averaged(net), tokens.pieces(), mod)
 
     start = time.time()
     limit = a.minutes * 60
@@ -363,7 +451,7 @@ def main():
         limit = min(limit, a.deadline - start)
     frac, speed, mark, saved, hours = 0.0, 0.0, (start, 0), start, 0.0
     todo = sorted(cfg["evaluate"])
-    n, run = 0, []
+    n, run, losses_seen = 0, [], []
     out(f"training for {limit:.0f} s")
     while n < a.steps:
         if n % 20 == 0:                                    # one clock for all, and no wait for the GPU
@@ -377,11 +465,14 @@ def main():
             if todo and frac > todo[0]:
                 todo.pop(0)
                 if rank == 0 and devs:
-                    out(f"part {frac:.2f} WER {evaluate(200)}")
+                    report["wer"][f"{frac:.2f}"] = evaluate(200)
+                    out(f"part {frac:.2f} WER {report['wer'][f'{frac:.2f}']}")
         hours += feed.take(step) * world
         with torch.no_grad():
             step.keep.copy_((torch.rand_like(step.keep) >= depth) / (1 - depth))
             step.carry.copy_((torch.rand_like(step.carry) < cfg["carry"]).float())
+            if teacher is not None:
+                step.ask(max(0.0, 1.0 - frac / cfg["teach"]))
         step()
         if world > 1:
             dist.all_reduce(flat.g)
@@ -395,6 +486,7 @@ def main():
             now = time.time()
             out(f"step {n} part {frac:.3f} ctc {s[0]:.3f} inter {s[1]:.3f} cr {s[2]:.3f} norm {s[3]:.2f} lr {lr:.2e} "
                 f"{1000 * (now - mark[0]) / (n - mark[1]):.1f} ms/step {hours:.0f} h of speech")
+            losses_seen.append([n, round(frac, 4), round(s[0], 4)])
             run, mark = [], (now, n)
             if now - saved > a.save_every:
                 save()
@@ -404,7 +496,14 @@ def main():
     if rank == 0:
         out(f"{n} steps in {took:.0f} s, {hours:.0f} h of speech heard ({hours / max(took, 1):.2f} h a second)")
         if devs:
-            out("final WER", evaluate())
+            report["wer"]["1.00"] = evaluate()
+            out("final WER", report["wer"]["1.00"])
+        if a.report:
+            report.update(gpus=world, steps=n, seconds=round(took, 1), hours_heard=round(hours, 1), loss=losses_seen)
+            if cuda:
+                report["stream_step_ms"] = {str(b): stream_step_ms(probe, b, cfg["graph"]) for b in (64, 1024)}
+            with open(a.report, "w") as f:
+                json.dump(report, f, indent=1)
     if world > 1:
         dist.barrier(group=control)
         dist.destroy_process_group()
