@@ -1,8 +1,8 @@
 """Speech in memory, and rows made of it.
 
 A set is a folder: Opus packs with packs.tsv (pack, start second, seconds, speaker, TEXT), or w*.pcm of int16 samples, each with
-its w*.tsv (id, first sample, samples, TEXT, speaker), as prepare.py and synth/synth.py write them. All of it
-lies in one pool of int16 samples on the training device. Training sees rows of one fixed length, each a little stream:
+its w*.tsv (id, first sample, samples, TEXT, speaker; from synthesis also where each word ends, in samples from the first, by commas), as
+prepare.py and synth/synth.py write them. All of it lies in one pool of int16 samples on the training device. Training sees rows of one fixed length, each a little stream:
 leading silence or none, whole utterances one after another with pauses between, a tail of silence. So there is one shape,
 no padding, and a stream of many sentences is what the model knows.
 """
@@ -32,7 +32,7 @@ def decode(path):
 
 
 def read_set(folder, threads=8):
-    """-> samples (int16), [(first sample, samples, TEXT, speaker)]"""
+    """-> samples (int16), [(first sample, samples, TEXT, speaker, ends of words in samples or None)]"""
     if glob.glob(os.path.join(folder, "*.pcm")):
         parts, rows, base = [], [], 0
         for t in sorted(glob.glob(os.path.join(folder, "w*.tsv"))):
@@ -40,7 +40,8 @@ def read_set(folder, threads=8):
             for line in open(t, encoding="utf-8"):
                 p = line.rstrip("\n").split("\t")
                 if len(p) >= 4 and int(p[1]) + int(p[2]) <= len(pcm):
-                    rows.append((base + int(p[1]), int(p[2]), p[3], p[4] if len(p) > 4 else ""))
+                    ends = [int(x) for x in p[5].split(",")] if len(p) > 5 and p[5] else None
+                    rows.append((base + int(p[1]), int(p[2]), p[3], p[4] if len(p) > 4 else "", ends))
             parts.append(pcm)
             base += len(pcm)
         return parts, rows
@@ -49,7 +50,7 @@ def read_set(folder, threads=8):
     with ThreadPoolExecutor(threads) as pool:
         parts = list(pool.map(decode, [os.path.join(folder, n) for n in names]))
     base = dict(zip(names, np.cumsum([0] + [len(p) for p in parts])))
-    rows = [(int(base[p[0]] + round(float(p[1]) * RATE)), round(float(p[2]) * RATE), p[4], p[3]) for p in table]
+    rows = [(int(base[p[0]] + round(float(p[1]) * RATE)), round(float(p[2]) * RATE), p[4], p[3], None) for p in table]
     return parts, rows
 
 
@@ -64,7 +65,7 @@ class Pool:
             used, energy = 0, []
             flat = samples
             starts = np.cumsum([0] + [len(p) for p in flat])
-            for i, (at, n, text, who) in enumerate(rows):
+            for i, (at, n, text, who, _) in enumerate(rows):
                 t = tokens.encode(" ".join(text.upper().split()))
                 if not 0.35 * RATE <= n <= 22 * RATE or not t or len(t) > 120 or len(t) > 0.75 * n / 640:
                     continue

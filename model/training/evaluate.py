@@ -1,13 +1,20 @@
 """Word errors of an exported model, best path, no language model.
 
-    python evaluate.py EXPORT_DIR SET ... [--streams] [--limit N] [--show N]
+    python evaluate.py EXPORT_DIR SET ... [--streams] [--delays] [--limit N] [--show N]
 
 Each utterance is read by itself, half a second of silence after it, as the daemon does at a stream's end. --streams also reads
 them joined into streams of many minutes with a state that is never reset, after two seconds of silence, and reads noise and
 silence, which should give no words. (That chunked reading equals this one bit for bit is the engine's own test.)
+
+--delays: how long after its end a word comes out: the time of the last sample that the frame with its last piece needs, lookahead included,
+less the word's end; for words read rightly. Where a set says when its words end (synthetic speech: the synthesiser's own durations), all of
+them; elsewhere the last word of each utterance, against the last 10 ms within 25 dB of the loud parts. Not against the alignment of the
+same model's CTC: that puts each word where the model brings it out, so it would always report the lookahead.
 """
 import argparse
+import difflib
 import os
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,18 +26,25 @@ from network import Encoder
 from text import best_path, wer
 
 
+class Utterance(NamedTuple):
+    samples: np.ndarray                                    # int16
+    text: str                                              # capitals
+    speaker: str
+    ends: list | None = None                               # of the words, in samples
+
+
 def load(folder, limit=None):
-    """-> [(samples int16, TEXT, speaker)]"""
+    """-> [Utterance]"""
     parts, rows = read_set(folder)
     flat = np.concatenate(parts)
     step = max(1, len(rows) // limit) if limit else 1
-    return [(flat[a:a + n], " ".join(t.upper().split()), s) for a, n, t, s in rows[::step][:limit]]
+    return [Utterance(flat[a:a + n], " ".join(t.upper().split()), s, e) for a, n, t, s, e in rows[::step][:limit]]
 
 
 @torch.no_grad()
-def transcribe(net, waves, pieces, device, seconds=1600.0):
-    """waves: int16 arrays -> texts. Batches of so many seconds, padded, like with like."""
-    out = [""] * len(waves)
+def best_tokens(net, waves, device, seconds=1600.0):
+    """waves: int16 arrays -> the best token of every frame, a list a wave. Batches of so many seconds, padded, like with like."""
+    out = [[]] * len(waves)
     order = sorted(range(len(waves)), key=lambda i: -len(waves[i]))
     bank = mel_bank().float().to(device)
     at = 0
@@ -45,28 +59,66 @@ def transcribe(net, waves, pieces, device, seconds=1600.0):
         f = net.normalise(log_mel(x.to(device).float() / 32768, bank))
         best = net(f)[0].argmax(-1).cpu().numpy()
         for j, i in enumerate(part):
-            out[i] = export.words(best_path(best[j, :Encoder.frames(len(waves[i]) + export.TAIL)].tolist()), pieces)
+            out[i] = best[j, :Encoder.frames(len(waves[i]) + export.TAIL)].tolist()
     return out
 
 
+def transcribe(net, waves, pieces, device):
+    """waves: int16 arrays -> texts."""
+    return [export.words(best_path(frames), pieces) for frames in best_tokens(net, waves, device)]
+
+
 def score(net, utts, pieces, device):
-    refs = [t for _, t, _ in utts]
-    hyps = transcribe(net, [w for w, _, _ in utts], pieces, device)
+    refs = [u.text for u in utts]
+    hyps = transcribe(net, [u.samples for u in utts], pieces, device)
     return wer(refs, hyps), refs, hyps
+
+
+def words_out(frames, pieces):
+    """The best token of every frame -> [(word, frame of its last piece)]"""
+    out = []
+    for j, k in enumerate(frames):
+        if k and (j == 0 or k != frames[j - 1]):
+            if pieces[k].startswith("\u2581") or not out:
+                out.append(("", j))
+            out[-1] = (out[-1][0] + pieces[k].lstrip("\u2581"), j)
+    return [(w, j) for w, j in out if w]
+
+
+def speech_end(samples):
+    """The end, in samples, of the last 10 ms within 25 dB of the loud parts (95th percentile)."""
+    x = samples[:len(samples) // 160 * 160].astype(np.float64).reshape(-1, 160)
+    power = 10 * np.log10(x.var(1) + 1e-3)
+    return 160 * (int(np.nonzero(power > np.percentile(power, 95) - 25)[0][-1]) + 1)
+
+
+def delays(net, utts, pieces, device):
+    """-> (seconds from each word's end until it is out, for words read rightly; how many words there were)"""
+    found, total = [], 0
+    for u, frames in zip(utts, best_tokens(net, [u.samples for u in utts], device)):
+        said, out = u.text.split(), words_out(frames, pieces)
+        ends = list(u.ends or [None] * len(said))
+        ends[-1] = min(ends[-1] or len(u.samples), speech_end(u.samples))      # a synthesiser counts the silence after it to the last sound
+        total += sum(e is not None for e in ends)
+        for a, b, n in difflib.SequenceMatcher(None, said, [w for w, _ in out], autojunk=False).get_matching_blocks():
+            for k in range(n):
+                if ends[a + k] is not None:
+                    found.append((Encoder.samples(out[b + k][1] + 1 + net.look) - ends[a + k]) / 16000)
+    return found, total
 
 
 def joined(utts, minutes, gap=0.25):
     """Utterances in their order, joined into streams of so many minutes."""
     streams, cur, text, n = [], [], [], 0
-    for w, t, _ in utts:
-        cur += [w, np.zeros(int(gap * 16000), np.int16)]
-        text.append(t)
-        n += len(w)
+    for u in utts:
+        cur += [u.samples, np.zeros(int(gap * 16000), np.int16)]
+        text.append(u.text)
+        n += len(u.samples)
         if n > minutes * 960000:
-            streams.append((np.concatenate(cur), " ".join(text), ""))
+            streams.append(Utterance(np.concatenate(cur), " ".join(text), ""))
             cur, text, n = [], [], 0
     if cur:
-        streams.append((np.concatenate(cur), " ".join(text), ""))
+        streams.append(Utterance(np.concatenate(cur), " ".join(text), ""))
     return streams
 
 
@@ -74,12 +126,11 @@ def robustness(net, utts, pieces, device, minutes=(3, 30)):
     """-> {what: number}"""
     out = {"one by one": score(net, utts, pieces, device)[0]}
     lead = np.zeros(32000, np.int16)
-    out["after 2 s of silence"] = score(net, [(np.concatenate([lead, w]), t, s) for w, t, s in utts], pieces, device)[0]
+    out["after 2 s of silence"] = score(net, [u._replace(samples=np.concatenate([lead, u.samples])) for u in utts], pieces, device)[0]
     for m in minutes:
         parts = joined(utts, m)
-        r = [t for _, t, _ in parts]
-        h = [transcribe(net, [w], pieces, device)[0] for w, _, _ in parts]
-        out[f"joined, {m} min"] = wer(r, h)
+        h = [transcribe(net, [u.samples], pieces, device)[0] for u in parts]
+        out[f"joined, {m} min"] = wer([u.text for u in parts], h)
     rng = np.random.default_rng(0)
     minute = 960000
     for name, x in (("digital silence", np.zeros(minute)), ("white noise -60 dBFS", rng.normal(0, 32.8, minute)),
@@ -95,6 +146,7 @@ def main():
     ap.add_argument("model")
     ap.add_argument("sets", nargs="+")
     ap.add_argument("--streams", action="store_true")
+    ap.add_argument("--delays", action="store_true")
     ap.add_argument("--limit", type=int)
     ap.add_argument("--show", type=int, default=0)
     ap.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -107,6 +159,10 @@ def main():
         print(f"{os.path.basename(folder.rstrip('/'))}: {len(utts)} utterances, WER {w:.2f} %", flush=True)
         for i in range(0, len(refs), max(1, len(refs) // max(1, a.show)))[:a.show] if a.show else []:
             print("  said", refs[i], "\n  read", hyps[i])
+        if a.delays:
+            d, total = delays(net, utts, pieces, a.device)
+            print(f"  words out after their end ({len(d)} of {total} read rightly): median {1000 * np.median(d):.0f} ms, 99th percentile "
+                  f"{1000 * np.percentile(d, 99):.0f} ms" if d else f"  none of {total} words read rightly: no delay to report", flush=True)
         if a.streams:
             for k, v in robustness(net, utts, pieces, a.device).items():
                 print(f"  {k}: {v:.2f}", flush=True)

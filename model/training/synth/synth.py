@@ -3,7 +3,8 @@
     python synth/synth.py JOBS.tsv OUT --model kokoro.onnx --vocab vocab.json --voices voices.npz [--workers 3] [--shard 0/4] [--minutes 4]
 
 A job is a line: id, phonemes, voices ("af_nova:0.49+jm_kumo:0.51"), speed, TEXT, tab separated. OUT holds w{i}.pcm and w{i}.tsv (id,
-first sample, samples, TEXT, voices), one pair a worker. kokoro.onnx is the int8 file, float32 too. It stops when its minutes are over.
+first sample, samples, TEXT, voices, where each word ends in samples from the first, by commas, or nothing where phonemes and TEXT differ in
+words), one pair a worker. kokoro.onnx is the int8 file, float32 too. It stops when its minutes are over.
 """
 
 import argparse
@@ -17,6 +18,20 @@ import numpy as np
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
+
+
+def last_sounds(tokens, words, voc):
+    """The place among the tokens of each word's last sound; [] if the phonemes make another number of words."""
+    silent = {voc[c] for c in ';:,.!?—…"()“”' if c in voc}
+    last, ends = None, []
+    for i, t in enumerate(tokens + [voc[" "]]):
+        if t == voc[" "]:
+            if last is not None:
+                ends.append(last)
+            last = None
+        elif t not in silent:
+            last = i
+    return ends if len(ends) == words else []
 
 
 def parse(a, voc):
@@ -34,7 +49,8 @@ def parse(a, voc):
             v = [(x.split(":")[0], float(x.split(":")[1]) if ":" in x else 1.0) for x in vs.split(",")]
             sp = float(sp)
             assert 0.3 < sp < 3
-            out.append((i, [0] + t + [0], v, sp, tx.replace("\t", " "), vs))
+            ends = [k + 1 for k in last_sounds(t, len(tx.split()), voc)]
+            out.append((i, [0] + t + [0], v, sp, tx.replace("\t", " "), vs, ends))
         except Exception:
             bad += 1
     return out, bad
@@ -113,8 +129,10 @@ def worker(w, a, jobs, model, end, done, secs, fail):
             s = max(0, on[0] * 160 - int(16000 * rng.uniform(0.1, 0.3)))
             z = z[s : min(len(z), (on[-1] + 1) * 160 + int(16000 * rng.uniform(0.1, 0.3)))]
             z.tofile(pcm)
-            i, _, _, _, tx, vs = q[j][0]
-            tsv.write(f"{i}\t{pos}\t{len(z)}\t{tx}\t{vs}\n")
+            i, _, _, _, tx, vs, ends = q[j][0]
+            upto = q[j][1].cumsum(0)  # frames of 25 ms, 400 samples here
+            ends = ",".join(str(min(len(z), max(0, int(upto[k]) * 400 - s))) for k in ends)
+            tsv.write(f"{i}\t{pos}\t{len(z)}\t{tx}\t{vs}\t{ends}\n")
             pos += len(z)
             secs[w] += len(z) / 16000
             done[w] += 1
