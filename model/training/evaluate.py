@@ -97,6 +97,8 @@ def delays(net, utts, pieces, device):
     found, total = [], 0
     for u, frames in zip(utts, best_tokens(net, [u.samples for u in utts], device)):
         said, out = u.text.split(), words_out(frames, pieces)
+        if not said:
+            continue
         ends = list(u.ends or [None] * len(said))
         ends[-1] = min(ends[-1] or len(u.samples), speech_end(u.samples))      # a synthesiser counts the silence after it to the last sound
         total += sum(e is not None for e in ends)

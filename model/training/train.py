@@ -331,6 +331,7 @@ def main():
     if cuda:
         torch.cuda.set_device(dev)
         torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cuda.enable_cudnn_sdp(False)        # the transformer's attention: one implementation, which can be captured
     control = None
     if world > 1:
         dist.init_process_group("nccl" if cuda else "gloo")
