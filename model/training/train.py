@@ -38,7 +38,7 @@ class Flat:
     """All parameters in one vector, their gradients in another; AdamW and the moving average on them."""
 
     def __init__(self, net, cfg):
-        self.cfg = cfg
+        self.cfg, self.names = cfg, net.names
         ps = [net.p(n) for n in net.names]
         size = [-(-p.numel() // 64) * 64 for p in ps]
         dev = ps[0].device
@@ -88,11 +88,14 @@ class Flat:
             for i, piece in enumerate(t.split(n)):
                 save_file({k: piece.contiguous().cpu()}, os.path.join(folder, f"{k}-{i}.safetensors"))
         with open(os.path.join(folder, "state.json"), "w") as f:
-            json.dump({"step": self.step, **extra}, f)
+            json.dump({"step": self.step, "parameters": self.names, **extra}, f)
 
     def load(self, folder):
         with open(os.path.join(folder, "state.json")) as f:
             state = json.load(f)
+        if state.get("parameters") != self.names:
+            raise SystemExit(f"--resume {folder}: its vectors hold other parameters, or in another order, than this model's: go on from its "
+                             "export with --init")
         for k in ("w", "ema", "m", "v"):
             t, i = getattr(self, k), 0
             pieces = []
