@@ -16,7 +16,7 @@ import os
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from tensors import load_file, save_file
 
 import features
 from network import Encoder

@@ -28,7 +28,7 @@ from augment import Augment
 from data import Pool, Rows
 from evaluate import load, score
 from network import Encoder
-from safetensors.torch import load_file, save_file
+from tensors import load_file, save_file
 from text import Tokens
 
 SHARD = 13 << 20                                           # bytes a checkpoint file, so that it passes through narrow doors

@@ -1,14 +1,13 @@
 """The training kernels against PyTorch: on the GPU where there is one, and on the processor, thread by thread, everywhere.
 
-    python -m pytest tests/training        (needs torch, numpy, safetensors, sentencepiece; see model/training/requirements.txt)
+    python -m pytest tests/training
 """
 import os
 import shutil
 import sys
 
 import pytest
-
-torch = pytest.importorskip("torch")
+import torch
 import torch.nn.functional as F
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "model", "training"))
