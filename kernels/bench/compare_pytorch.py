@@ -257,7 +257,7 @@ def main():
             print(f"plain PyTorch against transformers {transformers.__version__}, float32: relative difference {error:.1e}\n")
             if not error < 1e-4:
                 raise SystemExit("compare_pytorch.py: the two blocks do not compute the same")
-        print("| one Mamba mixer, streams | engine, ms | PyTorch, eager | one CUDA graph | compiled, one graph | transformers, cached |")
+        print("| one Mamba mixer, streams | engine, ms | PyTorch, eager | one CUDA graph | compiled, one graph | transformers, cached, float32 |")
         print("| ---: | ---: | ---: | ---: | ---: | ---: |")
         for streams in (8, 16) if a.quick else (64, 1024, 16384, 65536):
             block, x = mamba(streams).to(a.device), torch.randn(streams, FRAMES, d, device=a.device, dtype=dtype)
