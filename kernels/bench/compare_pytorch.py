@@ -1,17 +1,20 @@
-"""The engine's work in PyTorch, timed beside it on the same GPU. Needs PyTorch 2 and, for its row, transformers; random weights, no network.
+"""The engine's work in PyTorch, timed beside it on the same GPU. Needs PyTorch 2 and, for its row, transformers; random weights,
+no network.
 
     python3 kernels/bench/compare_pytorch.py [--engine BENCH_OUTPUT] [--device cpu --quick]
 
-BENCH_OUTPUT: what `cuda_bench model/pretrained throughput profile` printed on that machine (scripts/gpu bench ... | tee FILE); its figures
-then stand in the tables. Two tables, float16 with float32 states, 320 ms (8 frames of 40 ms) of every stream a step, medians:
+BENCH_OUTPUT: what `cuda_bench model/pretrained throughput profile` printed on that machine (scripts/gpu bench ... | tee FILE);
+its figures then stand in the tables. Two tables, float16 with float32 states, 320 ms (8 frames of 40 ms) of every stream a step,
+medians:
 
-1. One Mamba block's mixer (norm, in_proj, convolution, dt, scan, gate, out_proj, residual), state in and out: plain PyTorch eagerly, as a CUDA
-   graph, and compiled; transformers' MambaModel with its cache, which moves on a frame a call. That these two compute the same is checked
-   first, in float32. The engine's figure is the sum of its kernels for that work over its layers, so without uploads.
+1. One Mamba block's mixer (norm, in_proj, convolution, dt, scan, gate, out_proj, residual), state in and out: plain PyTorch
+   eagerly, as a CUDA graph, and compiled; transformers' MambaModel with its cache, which moves on a frame a call. That these two compute the same is
+   checked first, in float32. The engine's figure is the sum of its kernels for that work over its layers, so without uploads.
 2. The whole encoder beside a causal transformer of the same size (rotary positions, key-value cache, no window) at several ages of
-   the streams. Here PyTorch runs the blocks and the head as one CUDA graph, without features and stem; the engine's figure is a whole
-   step from samples in host memory to tokens, so it includes more.
+   the streams. Here PyTorch runs the blocks and the head as one CUDA graph, without features and stem; the engine's figure is a
+   whole step from samples in host memory to tokens, so it includes more.
 """
+
 import argparse
 import json
 import math
@@ -62,7 +65,7 @@ class MambaStep(nn.Module):
         q = torch.cat([self.tail, u], 1)
         L = u.shape[1]
         self.tail.copy_(q[:, L:])
-        u = F.silu(self.conv_b + sum(q[:, i:i + L] * self.conv_w[:, i] for i in range(self.conv_w.shape[1])))
+        u = F.silu(self.conv_b + sum(q[:, i : i + L] * self.conv_w[:, i] for i in range(self.conv_w.shape[1])))
         s, B, C = self.x_proj(u).split([self.rank, self.n, self.n], -1)
         dt = F.softplus(self.dt_proj(s).float())
         A = -torch.exp(self.A_log)
@@ -99,13 +102,14 @@ class AttentionStep(nn.Module):
     def forward(self, x):
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in self.qkv(rms(x, self.norm)).chunk(3, -1))
         keys, values = self.cache
-        keys[:, :, self.age:], values[:, :, self.age:] = self.rotate(k), v
+        keys[:, :, self.age :], values[:, :, self.age :] = self.rotate(k), v
         from torch.nn.attention.bias import causal_lower_right
+
         y = F.scaled_dot_product_attention(self.rotate(q), keys, values, attn_mask=causal_lower_right(FRAMES, self.age + FRAMES))
         return x + self.out(y.transpose(1, 2).flatten(2))
 
     def state_bytes(self):
-        return sum(t[0, :, :self.age].numel() * t.element_size() for t in self.cache)
+        return sum(t[0, :, : self.age].numel() * t.element_size() for t in self.cache)
 
 
 class Encoder(nn.Module):
@@ -162,17 +166,30 @@ def as_graph(call, device):
 def hugging_face(config, streams, device):
     """A one-layer MambaModel of transformers and a function that moves its cache on by x (streams, frames, d), a frame a call."""
     from transformers import MambaConfig, MambaModel
+
     s = config["ssm_cfg"]
-    model = MambaModel(MambaConfig(vocab_size=8, hidden_size=config["d_model"], state_size=s["d_state"], num_hidden_layers=1, expand=s["expand"],
-                                   conv_kernel=s["d_conv"], time_step_rank=s["dt_rank"], layer_norm_epsilon=1e-5, residual_in_fp32=False))
+    model = MambaModel(
+        MambaConfig(
+            vocab_size=8,
+            hidden_size=config["d_model"],
+            state_size=s["d_state"],
+            num_hidden_layers=1,
+            expand=s["expand"],
+            conv_kernel=s["d_conv"],
+            time_step_rank=s["dt_rank"],
+            layer_norm_epsilon=1e-5,
+            residual_in_fp32=False,
+        )
+    )
     model = model.to(device).eval()
     cache = model(inputs_embeds=torch.zeros(streams, 1, config["d_model"], device=device), use_cache=True).cache_params
 
     def step(x):
         out = []
         for t in range(x.shape[1]):
-            out.append(model(inputs_embeds=x[:, t:t + 1], cache_params=cache, use_cache=True).last_hidden_state)
+            out.append(model(inputs_embeds=x[:, t : t + 1], cache_params=cache, use_cache=True).last_hidden_state)
         return torch.cat(out, 1)
+
     return model, cache, step
 
 
@@ -182,17 +199,28 @@ def check_agreement(config, mine, device):
     m, layer = model.layers[0].mixer, model.layers[0]
     block = mine(3).to(device)
     with torch.no_grad():
-        for a, b in ((m.in_proj.weight, block.in_proj.weight), (m.out_proj.weight, block.out_proj.weight), (m.x_proj.weight, block.x_proj.weight),
-                     (m.dt_proj.weight, block.dt_proj.weight), (m.dt_proj.bias, block.dt_proj.bias), (m.A_log, block.A_log), (m.D, block.D),
-                     (m.conv1d.weight[:, 0], block.conv_w), (m.conv1d.bias, block.conv_b), (layer.norm.weight, block.norm)):
+        for a, b in (
+            (m.in_proj.weight, block.in_proj.weight),
+            (m.out_proj.weight, block.out_proj.weight),
+            (m.x_proj.weight, block.x_proj.weight),
+            (m.dt_proj.weight, block.dt_proj.weight),
+            (m.dt_proj.bias, block.dt_proj.bias),
+            (m.A_log, block.A_log),
+            (m.D, block.D),
+            (m.conv1d.weight[:, 0], block.conv_w),
+            (m.conv1d.bias, block.conv_b),
+            (layer.norm.weight, block.norm),
+        ):
             a.copy_(b)
-        first = torch.zeros(3, 1, config["d_model"], device=device)            # what the cache was made with: moves no state
+        first = torch.zeros(3, 1, config["d_model"], device=device)  # what the cache was made with: moves no state
         x = torch.randn(3, FRAMES, config["d_model"], device=device)
         block(first)
         want = rms(torch.cat([block(x[:, :5]), block(x[:, 5:])], 1), torch.ones(config["d_model"], device=device))
         got = model(inputs_embeds=first, use_cache=True)
         cache = got.cache_params
-        got = torch.cat([model(inputs_embeds=x[:, t:t + 1], cache_params=cache, use_cache=True).last_hidden_state for t in range(FRAMES)], 1)
+        got = torch.cat(
+            [model(inputs_embeds=x[:, t : t + 1], cache_params=cache, use_cache=True).last_hidden_state for t in range(FRAMES)], 1
+        )
         return ((got - want).norm() / want.norm()).item()
 
 
@@ -206,7 +234,10 @@ def engine_figures(path, layers):
                 steps.setdefault(int(cells[0]), float(cells[1]))
             elif len(cells) == 5 and cells[2].endswith("%"):
                 rows.setdefault(cells[0], float(cells[1]))
-        mixer = sum(v for k, v in rows.items() if k in ("in_proj", "convolution", "x_proj", "scan") or k.startswith("out_proj")) / layers
+        mixer = (
+            sum(v for k, v in rows.items() if k in ("in_proj", "convolution", "x_proj", "scan") or k.startswith("out_proj"))
+            / layers
+        )
     return steps, mixer or None
 
 
@@ -239,8 +270,10 @@ def main():
     dtype = torch.float16 if a.device == "cuda" else torch.float32
     torch.manual_seed(0)
     steps, engine_mixer = engine_figures(a.engine, layers)
-    print(f"{torch.cuda.get_device_name() if a.device == 'cuda' else 'CPU'}, PyTorch {torch.__version__}, {dtype}, "
-          f"{FRAMES * HOP_SECONDS * 1000:.0f} ms of every stream a step\n")
+    print(
+        f"{torch.cuda.get_device_name() if a.device == 'cuda' else 'CPU'}, PyTorch {torch.__version__}, {dtype}, "
+        f"{FRAMES * HOP_SECONDS * 1000:.0f} ms of every stream a step\n"
+    )
 
     def mamba(streams):
         block = MambaStep(streams, *shape)
@@ -257,13 +290,15 @@ def main():
             print(f"plain PyTorch against transformers {transformers.__version__}, float32: relative difference {error:.1e}\n")
             if not error < 1e-4:
                 raise SystemExit("compare_pytorch.py: the two blocks do not compute the same")
-        print("| one Mamba mixer, streams | engine, ms | PyTorch, eager | one CUDA graph | compiled, one graph | transformers, cached, float32 |")
+        print(
+            "| one Mamba mixer, streams | engine, ms | PyTorch, eager | one CUDA graph | compiled, one graph | transformers, cached, float32 |"
+        )
         print("| ---: | ---: | ---: | ---: | ---: | ---: |")
         for streams in (8, 16) if a.quick else (64, 1024, 16384, 65536):
             block, x = mamba(streams).to(a.device), torch.randn(streams, FRAMES, d, device=a.device, dtype=dtype)
             eager, graph = median_ms(lambda: block(x), a.device), median_ms(as_graph(lambda: block(x), a.device), a.device)
             compiled = None
-            if not a.no_compile and streams in (1024, 65536):    # half a minute of compiling each
+            if not a.no_compile and streams in (1024, 65536):  # half a minute of compiling each
                 fast = torch.compile(block, dynamic=False)
                 compiled = median_ms(as_graph(lambda: fast(x), a.device), a.device)
             theirs = None
@@ -271,13 +306,18 @@ def main():
                 _, _, step = hugging_face(config, streams, a.device)
                 theirs = median_ms(lambda: step(x.float()), a.device)
             mine = engine_mixer if streams == 65536 else None
-            print(f"| {streams:,} | {number(mine)} | {number(eager)} | {number(graph)} | {number(compiled)} | {number(theirs)} |", flush=True)
+            print(
+                f"| {streams:,} | {number(mine)} | {number(eager)} | {number(graph)} | {number(compiled)} | {number(theirs)} |",
+                flush=True,
+            )
             del block, x
 
         # the transformer's MLP is as much wider as its mixer is smaller
         mixer = sum(p.numel() for p in mamba(1).parameters()) - d
         mlp = config["d_intermediate"] + round((mixer - 4 * d * d) / (3 * d) / 16) * 16
-        print("\n| streams | age | transformer, ms a step | bytes a stream | Mamba in PyTorch, ms | Mamba, the engine, ms | bytes a stream |")
+        print(
+            "\n| streams | age | transformer, ms a step | bytes a stream | Mamba in PyTorch, ms | Mamba, the engine, ms | bytes a stream |"
+        )
         print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
         sizes = []
         for streams, ages in ((2, (60, 120)),) if a.quick else ((8, (60, 600, 3600, 14400)), (64, (60, 600, 3600))):
@@ -293,10 +333,15 @@ def main():
                 if a.device == "cuda" and need > 0.9 * torch.cuda.mem_get_info()[0]:
                     print(f"| {streams} | {age_name(age)} | does not fit ({size(need)} of keys and values) | | | | |")
                     continue
-                theirs = Encoder([AttentionStep(streams, d, 4, frames, a.device, dtype) for _ in range(layers)], d, mlp, vocab).to(a.device, dtype)
+                theirs = Encoder(
+                    [AttentionStep(streams, d, 4, frames, a.device, dtype) for _ in range(layers)], d, mlp, vocab
+                ).to(a.device, dtype)
                 ms = median_ms(as_graph(lambda: theirs(x), a.device), a.device)
-                print(f"| {streams} | {age_name(age)} | {number(ms)} | {size(theirs.state_bytes())} | {number(in_torch)} | "
-                      f"{number(steps.get(streams))} | {size(ours.state_bytes())} |", flush=True)
+                print(
+                    f"| {streams} | {age_name(age)} | {number(ms)} | {size(theirs.state_bytes())} | {number(in_torch)} | "
+                    f"{number(steps.get(streams))} | {size(ours.state_bytes())} |",
+                    flush=True,
+                )
                 sizes = [sum(p.numel() for p in m.parameters()) for m in (ours, theirs)]
                 del theirs
                 if a.device == "cuda":

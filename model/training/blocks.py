@@ -1,5 +1,5 @@
-"""What the encoder's blocks can be made of. A block is x + out_proj(mixer(norm(x))), then x + MLP(norm(x)); the mixers here differ in
-nothing else, so that a comparison of them is one.
+"""What the encoder's blocks can be made of. A block is x + out_proj(mixer(norm(x))), then x + MLP(norm(x)); the mixers here
+differ in nothing else, so that a comparison of them is one.
 
     mamba         the default: Mamba-1 (Gu and Dao 2023), the project's own scan; the only one that the daemon runs
     mamba2        Mamba-2 (Dao and Gu 2024): one decay a head, a larger state; chunked, plain PyTorch
@@ -9,13 +9,15 @@ nothing else, so that a comparison of them is one.
 
 Each is a class with:
     parameters()  {name in the block: initial tensor}; "mixer.out_proj.weight" is one of them
-    state         shape of what one row carries from piece to piece; `tail`: further numbers a stream must keep when it is read in pieces
-    __call__(p, x, low, h0, carry, hT)    p: name -> parameter; x (rows, frames, d), the residual stream -> (rows, frames, n), what out_proj
-                  takes. low: dtype of the matrix products. h0 (rows, *state): the state that comes in, weighed by carry (a number a row; 0
-                  forgets it), no gradient flows into it. hT: where the state at the end goes, or None.
-    compile(c)    c: torch.compile or the like, for the stretches that gain by it
-    span          frames at a time when long recordings are read, or None: any number
+    state         shape of what one row carries from piece to piece
+    tail          further numbers that a stream must keep when it is read in pieces
     cached        the state is a cache in the dtype of the products; else it is float32
+    span          frames at a time when long recordings are read, or None: any number
+    compile(c)    c: torch.compile or the like, for the stretches that gain by it
+    __call__(p, x, low, h0, carry, hT)
+                  p: name -> parameter; x (rows, frames, d), the residual stream -> (rows, frames, n), what out_proj takes. low:
+                  dtype of the matrix products. h0 (rows, *state): the state that comes in, weighed by carry (a number a row; 0
+                  forgets it), no gradient flows into it. hT: where the state at the end goes, or None.
 """
 import math
 
@@ -100,10 +102,10 @@ class Mamba:
 def decayed_attention(q, k, v, g, h0, chunk):
     """S_t = diag(exp(g_t)) S_{t-1} + k_t v_t^T; o_t = S_t^T q_t, as matrix products over chunks of frames.
 
-    q, k (rows, frames, heads or 1, K), v (rows, frames, heads, V), g (rows, frames, heads, K or 1): logarithms of the decays, at most 0 and
-    with K of them such that a chunk's sum stays above -80; h0 (rows, heads, K, V) -> o (rows, frames, heads, V), S at the end. All
-    float32 or wider. Within a chunk the decays between two frames are differences of sums of g, between chunks likewise (Yang et al. 2023,
-    section 4; Dao and Gu 2024, section 6)."""
+    q, k (rows, frames, heads or 1, K), v (rows, frames, heads, V), g (rows, frames, heads, K or 1): logarithms of the decays, at
+    most 0 and with K of them such that a chunk's sum stays above -80; h0 (rows, heads, K, V) -> o (rows, frames, heads, V), S at
+    the end. All float32 or wider. Within a chunk the decays between two frames are differences of sums of g, between chunks
+    likewise (Yang et al. 2023, section 4; Dao and Gu 2024, section 6)."""
     rows, L = v.shape[:2]
     pad = -L % chunk
     if pad:
@@ -218,7 +220,8 @@ class GLA:
         if h0 is None:
             h0, carry = torch.zeros(x.shape[0], *self.state, dtype=wide(low), device=x.device), torch.zeros(x.shape[0], device=x.device)
         y, h = self.mix(x, p("norm.weight"), p("mixer.qkvg_proj.weight"), p("mixer.decay1.weight"), p("mixer.decay2.weight"),
-                        p("mixer.decay2.bias"), p("mixer.norm.weight"), h0.detach(), carry, low, self.heads, self.keys, self.values, self.chunk)
+                        p("mixer.decay2.bias"), p("mixer.norm.weight"), h0.detach(), carry, low, self.heads, self.keys, self.values,
+                        self.chunk)
         if hT is not None:
             hT.copy_(h.detach())
         return y
@@ -237,8 +240,8 @@ def rotary(x, first):
 
 
 def attention_before(x, norm, w_qkv, past, carry, low, heads, window):
-    """-> q, k, v (rows, heads, frames, n), the mask (rows, 1, frames, window + frames), True where a query may look, and the cache (rows, 2,
-    window, d): the last keys, not yet rotated, and values."""
+    """-> q, k, v (rows, heads, frames, n), the mask (rows, 1, frames, window + frames), True where a query may look, and the
+    cache (rows, 2, window, d): the last keys, not yet rotated, and values."""
     L, d = x.shape[1:]
     q, kv = linear(rms(x, norm).to(low), w_qkv).split([d, 2 * d], -1)
     kv = torch.cat([past, torch.stack(kv.chunk(2, -1), 1)], 2)                 # (rows, 2, window + frames, d)

@@ -1,10 +1,10 @@
 """Speech in memory, and rows made of it.
 
 A set is a folder: Opus packs with packs.tsv (pack, start second, seconds, speaker, TEXT), or w*.pcm of int16 samples, each with
-its w*.tsv (id, first sample, samples, TEXT, speaker; from synthesis also where each word ends, in samples from the first, by commas), as
-prepare.py and synth/synth.py write them. All of it lies in one pool of int16 samples on the training device. Training sees rows of one fixed length, each a little stream:
-leading silence or none, whole utterances one after another with pauses between, a tail of silence. So there is one shape,
-no padding, and a stream of many sentences is what the model knows.
+its w*.tsv (id, first sample, samples, TEXT, speaker; from synthesis also where each word ends, in samples from the first, by
+commas), as prepare.py and synth/synth.py write them. All of it lies in one pool of int16 samples on the training device. Training
+sees rows of one fixed length, each a little stream: leading silence or none, whole utterances one after another with pauses
+between, a tail of silence. So there is one shape, no padding, and a stream of many sentences is what the model knows.
 """
 import glob
 import os

@@ -6,10 +6,11 @@ Each utterance is read by itself, half a second of silence after it, as the daem
 them joined into streams of many minutes with a state that is never reset, after two seconds of silence, and reads noise and
 silence, which should give no words. (That chunked reading equals this one bit for bit is the engine's own test.)
 
---delays: how long after its end a word comes out: the time of the last sample that the frame with its last piece needs, lookahead included,
-less the word's end; for words read rightly. Where a set says when its words end (synthetic speech: the synthesiser's own durations), all of
-them; elsewhere the last word of each utterance, against the last 10 ms within 25 dB of the loud parts. Not against the alignment of the
-same model's CTC: that puts each word where the model brings it out, so it would always report the lookahead.
+--delays: how long after its end a word comes out: the time of the last sample that the frame with its last piece needs, lookahead
+included, less the word's end; for words read rightly. Where a set says when its words end (synthetic speech: the synthesiser's
+own durations), all of them; elsewhere the last word of each utterance, against the last 10 ms within 25 dB of the loud parts. Not
+against the alignment of the same model's CTC: that puts each word where the model brings it out, so it would always report the
+lookahead.
 """
 import argparse
 import difflib
@@ -100,7 +101,8 @@ def delays(net, utts, pieces, device):
         if not said:
             continue
         ends = list(u.ends or [None] * len(said))
-        ends[-1] = min(ends[-1] or len(u.samples), speech_end(u.samples))      # a synthesiser counts the silence after it to the last sound
+        # The synthesiser counts the silence at the end to the last sound.
+        ends[-1] = min(ends[-1] or len(u.samples), speech_end(u.samples))
         total += sum(e is not None for e in ends)
         for a, b, n in difflib.SequenceMatcher(None, said, [w for w, _ in out], autojunk=False).get_matching_blocks():
             for k in range(n):

@@ -52,7 +52,8 @@ def read(folder):
     """-> Encoder with the stored weights, config, pieces (with the blank)."""
     with open(os.path.join(folder, "config.json")) as f:
         cfg = json.load(f)
-    net = Encoder(cfg["vocab_size"], **cfg.get("training", {"d": cfg["d_model"], "layers": cfg["n_layer"], "look": cfg["stem"]["lookahead"]}))
+    mamba = {"d": cfg["d_model"], "layers": cfg["n_layer"], "look": cfg["stem"]["lookahead"]}
+    net = Encoder(cfg["vocab_size"], **cfg.get("training", mamba))
     net.load_export(load_file(os.path.join(folder, "model.safetensors")))
     with open(os.path.join(folder, "tokens.txt"), encoding="utf-8") as f:
         pieces = [line.rstrip("\n").rsplit(" ", 1)[0] for line in f]

@@ -95,8 +95,8 @@ class Encoder(nn.Module):
         return torch.zeros(self.layers, rows, *self.kind.state, dtype=dtype, device=self.mean.device)
 
     def state_bytes(self):
-        """Bytes a stream keeps between two steps: float32, but for a cache of keys and values, which is kept in 16 bits. The front end's part:
-        samples, log-mel frames and stem rows that the next window needs again, and the lookahead's rows."""
+        """Bytes a stream keeps between two steps: float32, but for a cache of keys and values, which is kept in 16 bits. The
+        front end's part: samples, log-mel frames and stem rows that the next window needs again, and the lookahead's rows."""
         front = 400 + 2 * self.mels + (2 + self.look) * self.d
         return 4 * front + self.layers * ((2 if self.kind.cached else 4) * math.prod(self.kind.state) + 4 * self.kind.tail)
 

@@ -4,11 +4,11 @@
     python prepare.py librispeech FOLDER OUT    LibriSpeech as downloaded (speaker/chapter/*.flac with *.trans.txt)
     python prepare.py libritts FOLDER OUT       LibriTTS as downloaded (*.wav with *.normalized.txt)
     python prepare.py commonvoice FOLDER OUT    Common Voice as downloaded (validated.tsv or train.tsv, clips/)
-    python prepare.py tedlium FOLDER OUT        TED-LIUM as downloaded: the folder with stm/*.stm and sph/*.sph (release 3: legacy/train)
+    python prepare.py tedlium FOLDER OUT        TED-LIUM as downloaded: the folder that has stm/ and sph/, such as legacy/train
 
-Text becomes capitals and apostrophes. What holds digits, unknown words or other symbols is left out: a wrong transcript costs more than
-a missing one. soundfile reads FLAC, WAV, MP3, Opus and plain SPHERE files; other rates than 16 kHz are resampled. Files that are missing
-or cannot be read are left out, and named at the end.
+Text becomes capitals and apostrophes. What holds digits, unknown words or other symbols is left out: a wrong transcript costs
+more than a missing one. soundfile reads FLAC, WAV, MP3, Opus and plain SPHERE files; other rates than 16 kHz are resampled. Files
+that are missing or cannot be read are left out, and named at the end.
 """
 import argparse
 import csv
@@ -83,8 +83,8 @@ def commonvoice(folder):
 
 
 def stm_text(text):
-    """The words of a line of TED-LIUM's stm files; "" where some are not known. Noises, pronunciation numbers and the line's own name go;
-    "it 's" becomes "it's"."""
+    """The words of a line of TED-LIUM's stm files; "" where some are not known. Noises, pronunciation numbers and the line's own
+    name go; "it 's" becomes "it's"."""
     if "<unk>" in text:
         return ""
     text = re.sub(r"\(\S*\)|<sil>|\{(NOISE|BREATH|SMACK|COUGH)\}", " ", text)

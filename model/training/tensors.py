@@ -1,18 +1,31 @@
 """safetensors files: eight bytes of header length, a JSON header, the tensors. (Debian has no package of it.)"""
+
 import json
 import struct
 
 import torch
 
-DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32,
-          "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool}
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
 NAMES = {v: k for k, v in DTYPES.items()}
 
 
 def save_file(tensors, path, metadata=None):
     """tensors: {name: tensor}; metadata: {text: text}"""
     header, at = {"__metadata__": metadata} if metadata else {}, 0
-    order = sorted(tensors, key=lambda k: (-tensors[k].element_size(), k))     # so that each lies at a multiple of its element's size
+    order = sorted(
+        tensors, key=lambda k: (-tensors[k].element_size(), k)
+    )  # so that each lies at a multiple of its element's size
     for k in order:
         t = tensors[k]
         n = t.numel() * t.element_size()
@@ -35,6 +48,10 @@ def load_file(path):
     for k, v in json.loads(data[8:start]).items():
         if k != "__metadata__":
             a, b = v["data_offsets"]
-            flat = torch.frombuffer(bytearray(data[start + a:start + b]), dtype=DTYPES[v["dtype"]]) if b > a else torch.empty(0, dtype=DTYPES[v["dtype"]])
+            flat = (
+                torch.frombuffer(bytearray(data[start + a : start + b]), dtype=DTYPES[v["dtype"]])
+                if b > a
+                else torch.empty(0, dtype=DTYPES[v["dtype"]])
+            )
             out[k] = flat.reshape(v["shape"])
     return out

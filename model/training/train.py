@@ -94,8 +94,8 @@ class Flat:
         with open(os.path.join(folder, "state.json")) as f:
             state = json.load(f)
         if state.get("parameters") != self.names:
-            raise SystemExit(f"--resume {folder}: its vectors hold other parameters, or in another order, than this model's: go on from its "
-                             "export with --init")
+            raise SystemExit(f"--resume {folder}: its vectors hold other parameters, or in another order, than this model's: go on from "
+                             "its export with --init")
         for k in ("w", "ema", "m", "v"):
             t, i = getattr(self, k), 0
             pieces = []
@@ -113,10 +113,11 @@ class Flat:
 
 
 def start_from(net, folder, tokens, only=()):
-    """Takes what fits of exported weights -> the names of the parameters that begin at random. only: prefixes of names; the others are left.
+    """Takes what fits of exported weights -> the names of the parameters that begin at random. only: prefixes of names; the
+    others are left.
 
-    Where the tokeniser is another one, pieces that both have keep their rows of the head. Where the lookahead is shorter, its first taps
-    are kept; with none left, what the tap of the frame itself adds goes into the norm before it."""
+    Where the tokeniser is another one, pieces that both have keep their rows of the head. Where the lookahead is shorter, its
+    first taps are kept; with none left, what the tap of the frame itself adds goes into the norm before it."""
     old, _, had = export.read(folder)
     state, mine = old.export_state(), net.export_state()
     place = {p: i for i, p in enumerate(had)}
@@ -138,8 +139,8 @@ def start_from(net, folder, tokens, only=()):
 
 
 def stream_step_ms(net, streams, captured, frames=8):
-    """Milliseconds that the blocks take on the GPU to move so many streams on by so many frames, in plain PyTorch, state in and out; captured:
-    as one CUDA graph."""
+    """Milliseconds that the blocks take on the GPU to move so many streams on by so many frames, in plain PyTorch, state in and
+    out; captured: as one CUDA graph."""
     x = torch.randn(streams, frames, net.d, device=net.mean.device)
     h, carry = net.state(streams), torch.ones(streams, device=x.device)
 
@@ -375,7 +376,8 @@ def main():
     step = Step(net, flat, cfg, a.views, cuda and not a.eager, teacher)
     report = {"config": os.path.basename(a.config), "block": mod.get("block", "mamba"), "lookahead_ms": 40 * mod["look"],
               "parameters": sum(net.p(n).numel() for n in net.names if not n.startswith("inter.")),
-              "state_bytes": net.state_bytes(), "graph": cfg["graph"], "frames_a_step": cfg["rows"] * a.views * cfg["frames"], "minutes": a.minutes, "wer": {}}
+              "state_bytes": net.state_bytes(), "graph": cfg["graph"], "frames_a_step": cfg["rows"] * a.views * cfg["frames"],
+              "minutes": a.minutes, "wer": {}}
     if cuda and not a.eager:
         net.compiled()
         if cfg["graph"]:

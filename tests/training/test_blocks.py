@@ -1,7 +1,9 @@
-"""The encoder's other blocks (model/training/blocks.py), in float64: chunked against frame by frame, whole against pieces with a carried state.
+"""The encoder's other blocks (model/training/blocks.py), in float64: chunked against frame by frame, whole against pieces with a
+carried state.
 
     python -m pytest tests/training
 """
+
 import os
 import sys
 
@@ -13,9 +15,16 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import blocks
 from network import Encoder
 
-SMALL = {"mamba": {}, "mamba2": {"state": 8, "headdim": 32}, "gla": {"heads": 2}, "transformer": {"heads": 2, "window": 10},
-         "lstm": {"hidden": 32}}
-needs_sdpa = pytest.mark.skipif(not hasattr(F, "scaled_dot_product_attention"), reason="PyTorch 2 has this attention, this one does not")
+SMALL = {
+    "mamba": {},
+    "mamba2": {"state": 8, "headdim": 32},
+    "gla": {"heads": 2},
+    "transformer": {"heads": 2, "window": 10},
+    "lstm": {"hidden": 32},
+}
+needs_sdpa = pytest.mark.skipif(
+    not hasattr(F, "scaled_dot_product_attention"), reason="PyTorch 2 has this attention, this one does not"
+)
 EVERY = [pytest.param(b, marks=needs_sdpa) if b == "transformer" else b for b in SMALL]
 
 
@@ -85,7 +94,7 @@ def test_pieces_agree_with_the_whole(block):
         h, parts = net.state(3)[1], []
         for i, piece in enumerate(x.split([17, 12, 31], 1)):
             parts.append(net.kind(p, piece, net.low, h, torch.full((3,), float(i > 0), dtype=torch.float64), h))
-    assert (torch.cat(parts, 1) - whole).abs().max() < 1e-6      # rotary angles are float32
+    assert (torch.cat(parts, 1) - whole).abs().max() < 1e-6  # rotary angles are float32
     assert (h - end).abs().max() < 1e-9
 
 

@@ -1,4 +1,5 @@
 """What the evaluation measures, on the shipped model and real speech."""
+
 import os
 import sys
 
@@ -25,7 +26,7 @@ def test_where_speech_ends():
     rng = np.random.default_rng(1)
     x = rng.normal(0, 3, 32000)
     x[3200:16000] += rng.normal(0, 2000, 12800)
-    x[20000:20800] += rng.normal(0, 30, 800)                                   # a breath
+    x[20000:20800] += rng.normal(0, 30, 800)  # a breath
     assert evaluate.speech_end(x.astype(np.int16)) == 16000
 
 
@@ -33,18 +34,18 @@ def test_last_sounds_of_words():
     voc = {c: i for i, c in enumerate(" .,abcd\u02c8", 1)}
     tokens = [voc[c] for c in "a\u02c8b, cd ."]
     assert last_sounds(tokens, 2, voc) == [2, 6]
-    assert last_sounds(tokens, 3, voc) == []                                   # phonemes that make another number of words say nothing
+    assert last_sounds(tokens, 3, voc) == []  # phonemes that make another number of words say nothing
 
 
 def test_delays_of_the_shipped_model():
     net, _, pieces = export.read(os.path.join(ROOT, "model", "pretrained"))
     x, _ = soundfile.read(os.path.join(HERE, "..", "data", "quilter.flac"), dtype="int16")
-    x = x[:int(5.8 * 16000)]
+    x = x[: int(5.8 * 16000)]
     text = "MISTER QUILTER IS THE APOSTLE OF THE MIDDLE CLASSES AND WE ARE GLAD TO WELCOME HIS GOSPEL"
     whole = evaluate.Utterance(x, text, "")
     (last,), total = evaluate.delays(net, [whole], pieces, "cpu")
-    assert total == 1 and 0.32 < last < 1.5                                    # the lookahead is 320 ms
-    told = whole._replace(ends=[len(x)] * len(text.split()))                   # all words said to end with the recording
+    assert total == 1 and 0.32 < last < 1.5  # the lookahead is 320 ms
+    told = whole._replace(ends=[len(x)] * len(text.split()))  # all words said to end with the recording
     found, total = evaluate.delays(net, [told], pieces, "cpu")
     assert total == 17 and 12 <= len(found) <= 17
     assert found[-1] == last and found[0] < found[-2] < last and found[0] < -3

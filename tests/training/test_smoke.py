@@ -1,7 +1,7 @@
-"""The whole recipe on the processor, small: made-up speech -> train -> resume -> export -> golden vectors -> the C++ engine reads the
-export, in under two minutes.
+"""The whole recipe on the processor, small: made-up speech -> train -> resume -> export -> golden vectors -> the C++ engine reads
+the export, in under two minutes.
 
-    SIDEWINDER_BIN=build/bin/sidewinder python3 -m pytest tests/training      (Debian: python3-torch python3-sentencepiece python3-soundfile)
+    SIDEWINDER_BIN=build/bin/sidewinder python3 -m pytest tests/training
 """
 import json
 import math
@@ -105,7 +105,8 @@ def test_export_is_the_daemons_format(trained):
 
 
 def spoken(logits, pieces, samples):
-    """The best path of golden logits as the engine tells it: (word, first sample, last sample, confidence); none ends after the recording."""
+    """The best path of golden logits as the engine tells it: (word, first sample, last sample, confidence); none ends after the
+    recording."""
     words, before = [], 0
     for j, (score, k) in enumerate(zip(*(t.tolist() for t in logits.double().log_softmax(-1).max(-1)))):
         if k and not pieces[k].startswith("<"):
@@ -123,8 +124,8 @@ def spoken(logits, pieces, samples):
 
 @pytest.mark.skipif("SIDEWINDER_BIN" not in os.environ, reason="SIDEWINDER_BIN does not say where the program is")
 def test_the_engine_reads_the_export(trained):
-    """After so little training blanks are all that comes out. With biases that make all tokens equally likely on the whole, every frame says
-    something, and the engine must find the same words at the same samples with the same confidences."""
+    """After so little training blanks are all that comes out. With biases that make all tokens equally likely on the whole, every
+    frame says something, and the engine must find the same words at the same samples with the same confidences."""
     d, _, _ = trained
     folder = d / "talkative"
     shutil.copytree(d / "run" / "export", folder)
