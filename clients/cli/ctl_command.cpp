@@ -94,6 +94,25 @@ void show_draining(const Json& answer) {
               text(answer.at("streams")).c_str());
 }
 
+void show_access(const Json& answer) {
+  const auto patterns = [&](const char* key) {
+    std::string listed;
+    for (const Json& each : answer.at(key)) listed += (listed.empty() ? "" : ", ") + text(each);
+    return listed.empty() ? "nothing" : listed;
+  };
+  const auto limit = [&](const char* key) {
+    return answer.at(key) == 0 ? std::string("no limit") : text(answer.at(key));
+  };
+  print_table({{"key", text(answer.value("key", Json("none: nothing is encrypted")))},
+               {"may publish", patterns("publish")},
+               {"may subscribe to", patterns("subscribe")},
+               {"may ask for", patterns("control")},
+               {"streams", limit("streams")},
+               {"bytes a second", limit("bytes_per_second")},
+               {"requests a second", limit("requests_per_second")}},
+              {false, false});
+}
+
 void show_stats(const Json& answer) {
   const auto mean_max = [&](const char* key) {
     const Json& value = answer.at(key);
@@ -121,7 +140,8 @@ void show_stats(const Json& answer) {
 
 int ask(const Arguments& arguments, const Json& message, const std::string& answer, Show show) {
   zmq::context_t context(1);
-  const Json reply = request(context, arguments.addresses.control, message, answer);
+  const Json reply =
+      request(context, arguments.addresses.control, arguments.addresses.load_keys(), message, answer);
   if (arguments.json)
     std::printf("%s\n", reply.dump().c_str());
   else
@@ -148,6 +168,7 @@ void add_ctl_command(CLI::App& app, std::function<int()>& run) {
   ctl->require_subcommand(1);
   ctl->add_flag("--json", arguments->json, "Write the daemon's answer as JSON");
   add_address_option(*ctl, "control", arguments->addresses.control);
+  add_key_options(*ctl, arguments->addresses);
   ctl->footer(
       "Exit codes: 0 done; 2 the command line is wrong; 4 standard output can't be written; 8 no daemon "
       "answers;\n"
@@ -198,6 +219,13 @@ void add_ctl_command(CLI::App& app, std::function<int()>& run) {
       },
       "draining", show_draining);
   drain->add_flag("--off", arguments->off, "Take new streams again");
+
+  add(
+      "access", "What this client's key may do",
+      [](const Arguments&) {
+        return Json{{"type", "access"}};
+      },
+      "access", show_access);
 
   add(
       "stats", "How the daemon fares",

@@ -129,13 +129,15 @@ void add_listen_command(CLI::App& app, std::function<int()>& run) {
   command->add_flag("--until-closed", arguments->until_closed, "End when the given streams are closed");
   add_address_option(*command, "results", arguments->addresses.results);
   add_address_option(*command, "control", arguments->addresses.control);
+  add_key_options(*command, arguments->addresses);
   command->footer(
       "On a terminal, words that are settled stand solid, the word being heard dimmed; elsewhere every "
       "finished\n"
       "segment is a line. Finals missed while the connection was lost are asked for again.\n"
       "Exit codes: 0 the streams closed (--until-closed); 2 the command line is wrong; 4 standard output "
       "can't be\n"
-      "written; 8 what answers is not a daemon of this version; 130 interrupted.");
+      "written; 8 what answers is not a daemon of this version; 9 the daemon refused the keys, or what they "
+      "ask for;\n130 interrupted.");
   command->callback([arguments, &run] {
     if (arguments->until_closed && arguments->streams.empty())
       throw CLI::ValidationError("--until-closed", "name the streams that it is to wait for");

@@ -7,6 +7,7 @@ namespace sidewinder::clients {
 namespace {
 
 constexpr std::int64_t kForEver = (std::int64_t{1} << 53) - 1;
+constexpr std::size_t kTopicsAtOnce = 32;  // they fit into a header
 
 }  // namespace
 
@@ -14,23 +15,43 @@ ResultFeed::ResultFeed(zmq::context_t& context, const Addresses& addresses,
                        const std::vector<std::string>& streams, std::set<std::string> kinds)
     : context_(context),
       control_(addresses.control),
+      keys_(addresses.load_keys()),
       streams_(streams),
       kinds_(std::move(kinds)),
-      connection_(context, zmq::socket_type::sub, addresses.results) {
-  if (streams.empty()) connection_.socket().set(zmq::sockopt::subscribe, "");
+      connection_(context, zmq::socket_type::sub, addresses.results, keys_) {
+  if (streams.empty()) topics_.emplace_back();
   for (const std::string& stream : streams) {
-    for (const std::string& kind : kinds_)
-      connection_.socket().set(zmq::sockopt::subscribe, stream + "/" + kind + "/");
+    for (const std::string& kind : kinds_) topics_.push_back(stream + "/" + kind + "/");
     // Says how many finals there were, whether it is to be shown or not.
-    if (!kinds_.contains("closed")) connection_.socket().set(zmq::sockopt::subscribe, stream + "/closed/");
+    if (!kinds_.contains("closed")) topics_.push_back(stream + "/closed/");
+  }
+  for (const std::string& topic : topics_) connection_.socket().set(zmq::sockopt::subscribe, topic);
+}
+
+Json ResultFeed::ask(const Json& message, const std::string& answer) const {
+  return request(context_, control_, keys_, message, answer);
+}
+
+// A subscription that is not allowed stays silent, so what is allowed is asked for.
+void ResultFeed::check_access() const {
+  if (keys_.server_key.empty()) return;
+  for (std::size_t begin = 0; begin < topics_.size(); begin += kTopicsAtOnce) {
+    const std::size_t end = std::min(topics_.size(), begin + kTopicsAtOnce);
+    const std::vector<std::string> some(topics_.begin() + static_cast<std::ptrdiff_t>(begin),
+                                        topics_.begin() + static_cast<std::ptrdiff_t>(end));
+    const Json answer = ask({{"type", "access"}, {"topics", some}}, "access");
+    for (const Json& refused : answer.at("refused"))
+      throw RefusedError(refused.at("reason").get<std::string>(), refused.at("message").get<std::string>());
   }
 }
 
 std::optional<Json> ResultFeed::take() {
   while (ready_.empty()) {
     std::vector<zmq::message_t> parts = connection_.receive();
-    if (std::exchange(connections_, connection_.connections()) != connections_)
+    if (std::exchange(connections_, connection_.connections()) != connections_) {
+      check_access();
       connections_ > 1 ? catch_up() : note_past();
+    }
     if (parts.size() >= 2) take_result(unpack(parts[1]));
     if (!parts.empty()) continue;
     tell_ended();
@@ -82,10 +103,9 @@ void ResultFeed::recover(const std::string& stream, Life& life, std::int64_t las
   std::int64_t& next = life.next["final"];
   if (next > last || !kinds_.contains("final")) return;
   try {
-    Json answer = request(
-        context_, control_,
-        {{"type", "history"}, {"stream", stream}, {"epoch", life.epoch}, {"from", next}, {"to", last}},
-        "history");
+    Json answer =
+        ask({{"type", "history"}, {"stream", stream}, {"epoch", life.epoch}, {"from", next}, {"to", last}},
+            "history");
     if (auto gap = answer.find("gap"); gap != answer.end())
       tell_missed(stream, life, "final", gap->at("from").get<std::int64_t>(),
                   gap->at("to").get<std::int64_t>());
@@ -110,7 +130,7 @@ void ResultFeed::note_past() {
 void ResultFeed::catch_up() {
   std::set<std::pair<std::string, std::int64_t>> there;
   try {
-    const Json answer = request(context_, control_, {{"type", "list"}}, "list");
+    const Json answer = ask({{"type", "list"}}, "list");
     for (const Json& stream : answer.at("streams"))
       there.emplace(stream.at("stream").get<std::string>(), stream.at("epoch").get<std::int64_t>());
   } catch (const ClientError&) {
@@ -132,8 +152,7 @@ void ResultFeed::catch_up() {
 // Of the latest life of that name; 0 if there was none, or nobody knows.
 std::int64_t ResultFeed::latest_epoch(const std::string& stream) const {
   try {
-    return request(context_, control_,
-                   {{"type", "history"}, {"stream", stream}, {"from", kForEver}, {"to", kForEver}}, "history")
+    return ask({{"type", "history"}, {"stream", stream}, {"from", kForEver}, {"to", kForEver}}, "history")
         .at("epoch")
         .get<std::int64_t>();
   } catch (const ClientError&) {

@@ -22,7 +22,8 @@ class ResultFeed {
   ResultFeed(zmq::context_t& context, const Addresses& addresses, const std::vector<std::string>& streams,
              std::set<std::string> kinds);
 
-  // Does not wait, except up to 5 s for the control socket where something was missed.
+  // Does not wait, except up to 5 s for the control socket where something was missed or keys are in use.
+  // Throws RefusedError when the key may not subscribe to what was asked for.
   std::optional<Json> take();
 
   Connection& connection() { return connection_; }
@@ -39,6 +40,8 @@ class ResultFeed {
 
   void take_result(Json header);
   void recover(const std::string& stream, Life& life, std::int64_t last);
+  Json ask(const Json& message, const std::string& answer) const;
+  void check_access() const;
   void note_past();
   void catch_up();
   std::int64_t latest_epoch(const std::string& stream) const;
@@ -49,7 +52,9 @@ class ResultFeed {
 
   zmq::context_t& context_;
   std::string control_;
+  Keys keys_;
   std::vector<std::string> streams_;
+  std::vector<std::string> topics_;  // subscribed to
   std::set<std::string> kinds_;
   Connection connection_;
   int connections_ = 0;

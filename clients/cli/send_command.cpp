@@ -43,7 +43,7 @@ class Sending {
       : arguments_(arguments),
         input_(arguments.file, raw_format(arguments)),
         context_(1),
-        sender_(context_, arguments.addresses.ingest, arguments.stream, input_.format(), arguments.channel) {}
+        sender_(context_, arguments.addresses, arguments.stream, input_.format(), arguments.channel) {}
 
   // Returns an exit code.
   int run();
@@ -172,6 +172,10 @@ void Sending::wait(bool for_input, std::optional<milliseconds> longest) {
   std::vector<zmq::pollitem_t> items{signals_.poll_item()};
   sender_.add_poll_items(items);
   if (for_input) items.push_back({nullptr, input_.descriptor(), ZMQ_POLLIN, 0});
+  if (const auto held = sender_.held_until(); held && *held > Clock::now()) {
+    const auto left = std::chrono::ceil<milliseconds>(*held - Clock::now());
+    longest = longest ? std::min(*longest, left) : left;
+  }
   wait_for(items, longest);
   if (for_input && items.back().revents != 0) send_piece();
   for (int signal = signals_.take(); signal != 0; signal = signals_.take())
@@ -206,6 +210,7 @@ void add_send_command(CLI::App& app, std::function<int()>& run) {
       ->check(CLI::Range(1, 32).description(""))
       ->type_name("N");
   add_address_option(*command, "ingest", arguments->addresses.ingest);
+  add_key_options(*command, arguments->addresses);
   command->footer(
       "Waits until everything is transcribed and published. Ctrl-C closes the stream; again, it does not "
       "wait.\n"

@@ -12,16 +12,22 @@ constexpr std::chrono::seconds kDisownedPatience(
 
 }  // namespace
 
-Sender::Sender(zmq::context_t& context, const std::string& address, const std::string& stream,
+Sender::Sender(zmq::context_t& context, const Addresses& addresses, const std::string& stream,
                const SoundFormat& format, int channel)
-    : context_(context), address_(address), stream_(stream), format_(format), channel_(channel) {
+    : context_(context),
+      address_(addresses.ingest),
+      keys_(addresses.load_keys()),
+      stream_(stream),
+      format_(format),
+      channel_(channel) {
   connect();
 }
 
 void Sender::connect() {
-  connection_.emplace(context_, zmq::socket_type::dealer, address_);
+  connection_.emplace(context_, zmq::socket_type::dealer, address_, keys_);
   state_ = State::Opening;
   disowned_.reset();
+  held_until_.reset();
 }
 
 void Sender::exchange() {
@@ -62,7 +68,8 @@ bool Sender::send_next() {
     message = {{"type", "ping"}, {"stream", stream_}};
   } else if (next_ < first_ + static_cast<std::int64_t>(kept_.size())) {
     const Piece& piece = kept_[static_cast<std::size_t>(next_ - first_)];
-    if (piece.end > credit_) return false;
+    if (piece.end > credit_ || held()) return false;
+    held_until_.reset();
     message = {{"type", "audio"}, {"stream", stream_}, {"seq", next_}};
     body = piece.pcm;
   } else if (flush_ == Marker::Wanted) {
@@ -151,6 +158,10 @@ void Sender::take_error(const Json& message) {
   } else if (reason == "over_credit") {
     credit_ = std::max(credit_, message.at("credit").get<std::int64_t>());
     rewind(message.at("seq").get<std::int64_t>());
+  } else if (reason == "over_quota") {
+    rewind(message.at("seq").get<std::int64_t>());
+    held_until_ = std::chrono::steady_clock::now() +
+                  std::chrono::milliseconds(message.at("retry_ms").get<std::int64_t>());
   } else {
     throw RefusedError(reason, message.at("message").get<std::string>());
   }

@@ -20,7 +20,7 @@ namespace sidewinder::clients {
 class Sender {
  public:
   // An empty stream: the daemon chooses the name. channel: 0 mixes.
-  Sender(zmq::context_t& context, const std::string& address, const std::string& stream,
+  Sender(zmq::context_t& context, const Addresses& addresses, const std::string& stream,
          const SoundFormat& format, int channel);
 
   // Takes what came and sends what may go. Throws RefusedError, and ClientError for what can't go on.
@@ -32,7 +32,10 @@ class Sender {
   const std::string& stream() const { return stream_; }
 
   // Frames that the daemon has room for.
-  std::int64_t room() const { return state_ == State::Open ? credit_ - frames_ : 0; }
+  std::int64_t room() const { return state_ == State::Open && !held() ? credit_ - frames_ : 0; }
+
+  // Until then the key's quota takes no more audio, if so: call exchange() again at that time.
+  std::optional<std::chrono::steady_clock::time_point> held_until() const { return held_until_; }
 
   // At most room() whole frames.
   void put(std::span<const std::byte> pcm);
@@ -59,6 +62,7 @@ class Sender {
     std::int64_t end;  // frames of the epoch up to its end
   };
 
+  bool held() const { return held_until_ && std::chrono::steady_clock::now() < *held_until_; }
   void connect();
   void ask_open();
   bool send_next();
@@ -72,16 +76,18 @@ class Sender {
 
   zmq::context_t& context_;
   std::string address_;
+  Keys keys_;
   std::string stream_;
   SoundFormat format_;
   int channel_;
   std::optional<Connection> connection_;
   State state_ = State::Opening;
   std::optional<std::chrono::steady_clock::time_point> disowned_;  // since when `closed` is waited for
-  std::int64_t epoch_ = 0;                                         // 0: none yet, or none any more
-  std::deque<Piece> kept_;                                         // not acknowledged; at most the credit
-  std::int64_t first_ = 0;                                         // sequence number of kept_.front()
-  std::int64_t next_ = 0;                                          // sequence number of what is sent next
+  std::optional<std::chrono::steady_clock::time_point> held_until_;
+  std::int64_t epoch_ = 0;     // 0: none yet, or none any more
+  std::deque<Piece> kept_;     // not acknowledged; at most the credit
+  std::int64_t first_ = 0;     // sequence number of kept_.front()
+  std::int64_t next_ = 0;      // sequence number of what is sent next
   std::int64_t rewound_ = -1;  // where to, until something sent since was acknowledged
   std::int64_t frames_ = 0;    // put in, this epoch
   std::int64_t credit_ = 0;    // frames

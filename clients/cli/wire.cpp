@@ -19,6 +19,7 @@ constexpr int kReconnectMs = 100;
 constexpr int kReconnectMaxMs = 2'000;
 constexpr int kHeartbeatMs = 2'000;
 constexpr int kHeartbeatTimeoutMs = 10'000;
+constexpr int kMostFailures = 4;  // handshakes in a row
 
 std::string text_or(const Json& message, const char* key, const char* otherwise) {
   auto found = message.find(key);
@@ -54,6 +55,29 @@ void add_address_option(CLI::App& command, const std::string& name, std::string&
       ->type_name("ADDRESS");
 }
 
+void add_key_options(CLI::App& command, Addresses& addresses) {
+  command
+      .add_option("--server-key", addresses.server_key,
+                  "The daemon's public key, or the file that has it, if it wants keys")
+      ->envname("SIDEWINDER_SERVER_KEY")
+      ->type_name("KEY");
+  command.add_option("--keys", addresses.keys, "This client's own keys (sidewinder keygen makes them)")
+      ->envname("SIDEWINDER_KEYS")
+      ->type_name("FILE");
+}
+
+Keys Addresses::load_keys() const {
+  if (server_key.empty() && keys.empty()) return {};
+  if (server_key.empty() || keys.empty())
+    throw ClientError(kExitUsage, server_key.empty() ? "--keys needs --server-key, the daemon's public key"
+                                                     : "--server-key needs --keys, this client's own");
+  try {
+    return {public_key_of(server_key), load_secret_certificate(keys)};
+  } catch (const CertificateError& error) {
+    throw ClientError(kExitUsage, error.what());
+  }
+}
+
 std::string pack(Json message) {
   message["v"] = kVersion;
   return message.dump();
@@ -69,8 +93,12 @@ Json unpack(const zmq::message_t& part) {
   return message;
 }
 
-Connection::Connection(zmq::context_t& context, zmq::socket_type type, const std::string& address)
-    : socket_(context, type), monitor_(context, zmq::socket_type::pair) {
+Connection::Connection(zmq::context_t& context, zmq::socket_type type, const std::string& address,
+                       const Keys& keys)
+    : address_(address),
+      encrypted_(!keys.server_key.empty()),
+      socket_(context, type),
+      monitor_(context, zmq::socket_type::pair) {
   socket_.set(zmq::sockopt::linger, 0);
   socket_.set(zmq::sockopt::rcvhwm, kHighWaterMark);
   socket_.set(zmq::sockopt::sndhwm, kHighWaterMark);
@@ -78,11 +106,18 @@ Connection::Connection(zmq::context_t& context, zmq::socket_type type, const std
   socket_.set(zmq::sockopt::reconnect_ivl_max, kReconnectMaxMs);
   socket_.set(zmq::sockopt::heartbeat_ivl, kHeartbeatMs);
   socket_.set(zmq::sockopt::heartbeat_timeout, kHeartbeatTimeoutMs);
+  if (encrypted_) {
+    socket_.set(zmq::sockopt::curve_serverkey, keys.server_key);
+    socket_.set(zmq::sockopt::curve_publickey, keys.own.public_key);
+    socket_.set(zmq::sockopt::curve_secretkey, keys.own.secret_key);
+  }
   monitor_.set(zmq::sockopt::linger, 0);
   static std::atomic<unsigned> count = 0;  // names of closed monitors are not free at once
   const std::string events = "inproc://events-" + std::to_string(count++);
   if (zmq_socket_monitor(socket_.handle(), events.c_str(),
-                         ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED) != 0)
+                         ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
+                             ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
+                             ZMQ_EVENT_DISCONNECTED) != 0)
     throw zmq::error_t();
   monitor_.connect(events);
   try {
@@ -126,9 +161,24 @@ void Connection::follow() {
   while (monitor_.recv(part, zmq::recv_flags::dontwait)) {
     std::uint16_t event = 0;
     std::memcpy(&event, part.data(), sizeof event);
-    connected_ = event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
-    if (connected_) ++connections_;
     while (part.more()) (void)monitor_.recv(part, zmq::recv_flags::none);
+    if (event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH)
+      throw ClientError(kExitRefused, "the daemon on " + address_ +
+                                          " does not know this key; its settings must have the public key "
+                                          "of --keys under [keys.NAME]");
+    if (event == ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL)
+      throw ClientError(kExitRefused, "the daemon on " + address_ +
+                                          (encrypted_ ? " does not encrypt; leave out --server-key and --keys"
+                                                      : " wants keys; give --server-key and --keys"));
+    // A daemon hangs up on who does not have its key; one that is being stopped does so too.
+    if (event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL && ++failures_ >= kMostFailures)
+      throw ClientError(kExitRefused,
+                        "what answers on " + address_ + " breaks the handshake off" +
+                            (encrypted_ ? "; is --server-key its key, and does it encrypt?" : ""));
+    connected_ = event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
+    if (!connected_) continue;
+    failures_ = 0;
+    ++connections_;
   }
 }
 
@@ -140,10 +190,10 @@ void wait_for(std::vector<zmq::pollitem_t>& items, std::optional<std::chrono::mi
   }
 }
 
-Json request(zmq::context_t& context, const std::string& address, const Json& message,
+Json request(zmq::context_t& context, const std::string& address, const Keys& keys, const Json& message,
              const std::string& answer, std::chrono::milliseconds timeout) {
   using Clock = std::chrono::steady_clock;
-  Connection connection(context, zmq::socket_type::req, address);
+  Connection connection(context, zmq::socket_type::req, address, keys);
   connection.send(pack(message), {});
   const auto end = Clock::now() + timeout;
   std::vector<zmq::message_t> parts;

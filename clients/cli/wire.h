@@ -14,6 +14,8 @@
 #include <nlohmann/json.hpp>
 #include <zmq.hpp>
 
+#include "clients/cli/certificate.h"
+
 namespace sidewinder::clients {
 
 using Json = nlohmann::ordered_json;  // shown in the daemon's order
@@ -36,15 +38,29 @@ int run_client(const std::function<int()>& command);
 // Text from elsewhere, on standard error after "sidewinder: ". Control characters are left out.
 void print_note(const std::string& text);
 
-// The daemon's sockets, with the defaults of its own.
+// What encrypts a connection (CURVE); an empty server key: nothing does.
+struct Keys {
+  std::string server_key;  // the daemon's public key, in Z85
+  Certificate own;
+};
+
+// The daemon's sockets, with the defaults of its own, and the keys for them.
 struct Addresses {
   std::string results = "tcp://127.0.0.1:7600";
   std::string ingest = "tcp://127.0.0.1:7601";
   std::string control = "tcp://127.0.0.1:7602";
+  std::string server_key;  // as given: the key, or a file that has it
+  std::string keys;        // as given: a file
+
+  // Throws ClientError: a file that can't be used, or one of the two without the other.
+  Keys load_keys() const;
 };
 
 // --results, --ingest or --control, or $SIDEWINDER_RESULTS, ...
 void add_address_option(CLI::App& command, const std::string& name, std::string& address);
+
+// --server-key and --keys, or $SIDEWINDER_SERVER_KEY and $SIDEWINDER_KEYS.
+void add_key_options(CLI::App& command, Addresses& addresses);
 
 std::string pack(Json message);           // adds the version
 Json unpack(const zmq::message_t& part);  // throws ClientError: not this protocol, or not this version
@@ -53,14 +69,15 @@ Json unpack(const zmq::message_t& part);  // throws ClientError: not this protoc
 class Connection {
  public:
   // Throws ClientError for an address that is none. Nobody need be there yet.
-  Connection(zmq::context_t& context, zmq::socket_type type, const std::string& address);
+  Connection(zmq::context_t& context, zmq::socket_type type, const std::string& address, const Keys& keys);
   ~Connection();
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
   zmq::socket_t& socket() { return socket_; }
 
-  // Does not wait: no parts if there is no message. Follows the connection first.
+  // Does not wait: no parts if there is no message. Follows the connection first. Throws ClientError when the
+  // daemon turned the client away.
   std::vector<zmq::message_t> receive();
 
   // Does not wait: false if the socket is full.
@@ -77,6 +94,9 @@ class Connection {
  private:
   void follow();
 
+  const std::string address_;
+  const bool encrypted_;
+  int failures_ = 0;  // handshakes, in a row
   zmq::socket_t socket_;
   zmq::socket_t monitor_;
   int connections_ = 0;
@@ -89,7 +109,7 @@ void wait_for(std::vector<zmq::pollitem_t>& items, std::optional<std::chrono::mi
 
 // One request to the control socket and its answer, which must be of type `answer`.
 // Throws RefusedError, and ClientError if none comes in time.
-Json request(zmq::context_t& context, const std::string& address, const Json& message,
+Json request(zmq::context_t& context, const std::string& address, const Keys& keys, const Json& message,
              const std::string& answer, std::chrono::milliseconds timeout = std::chrono::milliseconds(5'000));
 
 }  // namespace sidewinder::clients

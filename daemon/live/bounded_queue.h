@@ -27,6 +27,17 @@ class BoundedQueue {
     filled_.raise();
   }
 
+  // False, and nothing happened, when there is no room.
+  bool try_push(T&& item) {
+    {
+      std::lock_guard lock(mutex_);
+      if (items_.size() >= capacity_) return false;
+      items_.push_back(std::move(item));
+    }
+    filled_.raise();
+    return true;
+  }
+
   std::optional<T> try_pop() {
     std::optional<T> item;
     {

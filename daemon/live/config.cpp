@@ -4,6 +4,7 @@
 #include <fstream>
 #include <iterator>
 #include <limits>
+#include <map>
 #include <numeric>
 #include <optional>
 #include <set>
@@ -11,6 +12,9 @@
 #include <vector>
 
 #include <toml++/toml.h>
+
+#include "clients/cli/certificate.h"
+#include "daemon/live/protocol.h"
 
 namespace sidewinder::live {
 namespace {
@@ -55,6 +59,12 @@ class Section {
     if (table_ == nullptr) fail(origin_, node->source(), name_ + " must be a table: [" + name_ + "]");
   }
 
+  // A table within one.
+  Section(const Section& outer, const std::string& key, const toml::node& node)
+      : origin_(outer.origin_), name_(outer.name_ + "." + key), table_(node.as_table()) {
+    if (table_ == nullptr) fail(origin_, node.source(), name_ + " must be a table: [" + name_ + "]");
+  }
+
   void integer(const std::string& key, std::int64_t least, std::int64_t most, std::int64_t& value) {
     const toml::node* node = find(key);
     if (node == nullptr) return;
@@ -78,6 +88,27 @@ class Section {
     if (node == nullptr) return;
     if (!node->is_string()) refuse(*node, key, "must be a string in quotes");
     value = node->as_string()->get();
+  }
+
+  void texts(const std::string& key, std::vector<std::string>& values) {
+    const toml::node* node = find(key);
+    if (node == nullptr) return;
+    if (!node->is_array()) refuse(*node, key, "must be a list of strings in brackets");
+    values.clear();
+    for (const toml::node& each : *node->as_array()) {
+      if (!each.is_string()) refuse(each, key, "must be a list of strings in brackets");
+      values.push_back(each.as_string()->get());
+    }
+  }
+
+  // What is in the table, whatever its keys are called; every key counts as known.
+  template <typename Take>
+  void each(Take&& take) {
+    if (table_ == nullptr) return;
+    for (const auto& [key, node] : *table_) {
+      known_.insert(std::string(key.str()));
+      take(std::string(key.str()), node);
+    }
   }
 
   template <typename T>
@@ -126,6 +157,11 @@ bool is_loopback(std::string_view address) {
   return false;
 }
 
+// HTTP is never encrypted.
+bool is_exposed(const Config& config, std::string_view name, const std::string& address) {
+  return (name == "http" || config.security.server_key.empty()) && !is_loopback(address);
+}
+
 void read_sockets(Section& section, Config& config) {
   auto& sockets = config.sockets;
   section.boolean("allow_remote", sockets.allow_remote);
@@ -143,11 +179,81 @@ void read_sockets(Section& section, Config& config) {
     if (address.starts_with("tcp://") && address.find(':', 6) == std::string::npos)
       section.refuse(*node, key,
                      std::string("needs a port, as in ") + (http ? "" : "tcp://") + "127.0.0.1:7600");
-    if (!sockets.allow_remote && !is_loopback(address))
-      section.refuse(*node, key,
-                     "is not on loopback, and nothing on it would be encrypted; use 127.0.0.1, or set "
-                     "sockets.allow_remote = true if the network is trusted");
+    if (!sockets.allow_remote && is_exposed(config, key, address))
+      section.refuse(
+          *node, key,
+          std::string("is not on loopback, and nothing on it would be encrypted; use 127.0.0.1, ") +
+              (http ? "" : "set security.server_key, ") +
+              "or set sockets.allow_remote = true if the network is trusted");
   }
+}
+
+// Patterns and verbs of one key, held against `error_of`, which returns what is wrong with one or nothing.
+template <typename ErrorOf>
+void check_each(Section& section, const std::string& key, const std::vector<std::string>& values,
+                ErrorOf&& error_of) {
+  for (const std::string& value : values)
+    if (const std::string error = error_of(value); !error.empty())
+      section.refuse(*section.find(key), key, "has \"" + value + "\": " + error);
+}
+
+std::string verb_error(const std::string& verb) {
+  std::string verbs = "must be one of *";
+  for (const char* known : kControlVerbs) {
+    if (verb == known) return "";
+    verbs += std::string(", ") + known;
+  }
+  return verb == "*" ? "" : verbs;
+}
+
+KeyRules read_key(Section& section, const std::string& name) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 40;
+  KeyRules rules;
+  rules.name = name;
+  section.text("public_key", rules.public_key);
+  section.texts("publish", rules.publish);
+  check_each(section, "publish", rules.publish, [](const auto& text) { return pattern_error(text, false); });
+  section.texts("subscribe", rules.subscribe);
+  check_each(section, "subscribe", rules.subscribe,
+             [](const auto& text) { return pattern_error(text, true); });
+  std::vector<std::string> verbs;
+  section.texts("control", verbs);
+  check_each(section, "control", verbs, verb_error);
+  rules.control = {verbs.begin(), verbs.end()};
+  section.integer("streams", 0, 100'000, rules.streams);
+  section.integer("bytes_per_second", 0, kMost, rules.bytes_per_second);
+  section.integer("requests_per_second", 0, kMost, rules.requests_per_second);
+  return rules;
+}
+
+// Every [keys.NAME].
+void read_keys(Section& section, const std::string& origin, Config& config) {
+  std::map<std::string, std::string> names;  // by public key
+  section.each([&](const std::string& name, const toml::node& node) {
+    if (!valid_name(name))
+      fail(origin, node.source(),
+           "keys." + name + ": a key's name is 1 to 64 characters out of A-Z a-z 0-9 . _ -");
+    if (config.security.server_key.empty())
+      fail(origin, node.source(),
+           "keys." + name +
+               ": keys count only where sockets are encrypted; set security.server_key to the "
+               "daemon's own certificate (sidewinder keygen)");
+    Section key(section, name, node);
+    KeyRules rules = read_key(key, name);
+    key.finish();
+    if (!valid_key(rules.public_key))
+      fail(origin, node.source(),
+           "keys." + name + ".public_key must be the 40 characters that sidewinder keygen printed");
+    const auto [other, is_new] = names.emplace(rules.public_key, name);
+    if (!is_new)
+      fail(origin, node.source(),
+           "keys." + name + ".public_key is that of keys." + other->second + " too; give each key one name");
+    config.keys.push_back(std::move(rules));
+  });
+  if (config.keys.empty() && !config.security.server_key.empty())
+    throw ConfigError(origin +
+                      ": security.server_key is set and no key is authorised, so nobody could connect; add a "
+                      "[keys.NAME] with its public_key");
 }
 
 Config read(const toml::table& root, const std::string& origin) {
@@ -177,6 +283,16 @@ Config read(const toml::table& root, const std::string& origin) {
     config.engine.gpus = static_cast<int>(gpus);
     s.boolean("encodings", config.engine.encodings);
   });
+  // Before the sockets: what is encrypted may leave the loopback.
+  section("security", [&](Section& s) {
+    std::string server_key, audit;
+    s.text("server_key", server_key);
+    config.security.server_key = server_key;
+    s.text("audit", audit);
+    config.security.audit = audit;
+    s.integer("audit_max_bytes", 65'536, std::int64_t{1} << 40, config.security.audit_max_bytes);
+  });
+  section("keys", [&](Section& s) { read_keys(s, origin, config); });
   section("sockets", [&](Section& s) { read_sockets(s, config); });
   section("limits", [&](Section& s) {
     s.integer("streams", 1, 100'000, config.limits.streams);
@@ -228,11 +344,62 @@ Config parse_config_toml(std::string_view text, const std::string& origin) {
   }
 }
 
+std::vector<std::string> restart_needed(const Config& running, const Config& wanted) {
+  std::vector<std::string> changed;
+  const auto compare = [&](const char* name, const auto& was, const auto& is) {
+    if (!(was == is)) changed.emplace_back(name);
+  };
+  compare("model.folder", running.model.folder, wanted.model.folder);
+  compare("engine.kind", running.engine.kind, wanted.engine.kind);
+  compare("engine.threads", running.engine.threads, wanted.engine.threads);
+  compare("engine.gpus", running.engine.gpus, wanted.engine.gpus);
+  compare("engine.encodings", running.engine.encodings, wanted.engine.encodings);
+  compare("sockets.results", running.sockets.results, wanted.sockets.results);
+  compare("sockets.ingest", running.sockets.ingest, wanted.sockets.ingest);
+  compare("sockets.control", running.sockets.control, wanted.sockets.control);
+  compare("sockets.http", running.sockets.http, wanted.sockets.http);
+  compare("sockets.allow_remote", running.sockets.allow_remote, wanted.sockets.allow_remote);
+  compare("limits.streams", running.limits.streams, wanted.limits.streams);
+  compare("limits.buffer_ms", running.limits.buffer_ms, wanted.limits.buffer_ms);
+  compare("limits.max_message_bytes", running.limits.max_message_bytes, wanted.limits.max_message_bytes);
+  compare("scheduler.chunk_ms", running.scheduler.chunk_ms, wanted.scheduler.chunk_ms);
+  compare("scheduler.max_wait_ms", running.scheduler.max_wait_ms, wanted.scheduler.max_wait_ms);
+  compare("scheduler.behind_ms", running.scheduler.behind_ms, wanted.scheduler.behind_ms);
+  compare("results.high_water_mark", running.results.high_water_mark, wanted.results.high_water_mark);
+  compare("results.queue", running.results.queue, wanted.results.queue);
+  compare("results.level_ms", running.results.level_ms, wanted.results.level_ms);
+  compare("history.finals", running.history.finals, wanted.history.finals);
+  compare("history.streams", running.history.streams, wanted.history.streams);
+  compare("security.server_key", running.security.server_key, wanted.security.server_key);
+  compare("security.server_key (its content)", running.security.secret_key, wanted.security.secret_key);
+  compare("security.audit", running.security.audit, wanted.security.audit);
+  compare("security.audit_max_bytes", running.security.audit_max_bytes, wanted.security.audit_max_bytes);
+  return changed;
+}
+
+std::vector<std::string> exposed_sockets(const Config& config) {
+  std::vector<std::string> exposed;
+  for (const auto& [name, address] : {std::pair{"results", config.sockets.results},
+                                      {"ingest", config.sockets.ingest},
+                                      {"control", config.sockets.control},
+                                      {"http", "tcp://" + config.sockets.http}})
+    if (is_exposed(config, name, address))
+      exposed.push_back(std::string("sockets.") + name + " = " + address);
+  return exposed;
+}
+
 Config load_config_file(const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
   const std::string text{std::istreambuf_iterator<char>(in), {}};
   if (!in) throw ConfigError(file.string() + ": can't be read; check the path given with --config");
-  return parse_config_toml(text, file.string());
+  Config config = parse_config_toml(text, file.string());
+  if (config.security.server_key.empty()) return config;
+  try {
+    config.security.secret_key = load_secret_certificate(config.security.server_key).secret_key;
+  } catch (const CertificateError& error) {
+    throw ConfigError(file.string() + ": security.server_key: " + error.what());
+  }
+  return config;
 }
 
 }  // namespace sidewinder::live

@@ -6,8 +6,10 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "daemon/engine_choice.h"
+#include "daemon/live/access.h"
 
 namespace sidewinder::live {
 
@@ -32,7 +34,7 @@ struct Config {
     std::string ingest = "tcp://127.0.0.1:7601";
     std::string control = "tcp://127.0.0.1:7602";
     std::string http = "127.0.0.1:7603";  // host:port; port 0: any
-    bool allow_remote = false;            // bind elsewhere than on loopback, though nothing is encrypted
+    bool allow_remote = false;            // bind elsewhere than on loopback what is not encrypted
   } sockets;
   struct {
     std::int64_t streams = 64;
@@ -64,13 +66,29 @@ struct Config {
     std::int64_t timeout_ms = 10'000;
   } shutdown;
   struct {
+    std::filesystem::path server_key;  // the daemon's secret certificate; empty: nothing is encrypted
+    std::string secret_key;            // Z85, read from it by load_config_file()
+    std::filesystem::path audit;       // empty: none
+    std::int64_t audit_max_bytes = 64 << 20;
+  } security;
+  std::vector<KeyRules> keys;  // [keys.NAME]
+  struct {
     std::string level = "info";  // trace, debug, info, warning, error
   } log;
 };
 
 // `origin` names the text in errors. Throws ConfigError: bad TOML, an unknown key, a value of the wrong type
-// or out of range, an address off loopback without sockets.allow_remote.
+// or out of range, an address off loopback that is neither encrypted nor allowed by sockets.allow_remote.
 Config parse_config_toml(std::string_view text, const std::string& origin);
+
+// The settings that differ and can't change while the daemon runs, as "TABLE.KEY". All others are log.level,
+// endpoint.*, ingest.idle_ms, shutdown.timeout_ms and keys.*.
+std::vector<std::string> restart_needed(const Config& running, const Config& wanted);
+
+// The sockets off loopback that nothing encrypts, as "sockets.NAME = ADDRESS".
+std::vector<std::string> exposed_sockets(const Config& config);
+
+// Reads the server's certificate too, whose errors are ConfigErrors.
 Config load_config_file(const std::filesystem::path& file);
 
 }  // namespace sidewinder::live

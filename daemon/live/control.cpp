@@ -19,11 +19,12 @@ constexpr std::chrono::milliseconds kReapInterval(1'000);  // for files that hav
 }  // namespace
 
 Control::Control(zmq::context_t& context, const Config& config, const ModelIdentity& model, Facts facts,
-                 StreamTable& table, const BoundedQueue<Result>& results, Publisher& publisher,
-                 Ingest& ingest, const History& history, Metrics& metrics)
+                 Security& security, StreamTable& table, const BoundedQueue<Result>& results,
+                 Publisher& publisher, Ingest& ingest, const History& history, Metrics& metrics)
     : config_(config),
       model_(model),
       facts_(std::move(facts)),
+      security_(security),
       table_(table),
       results_(results),
       publisher_(publisher),
@@ -32,17 +33,18 @@ Control::Control(zmq::context_t& context, const Config& config, const ModelIdent
       metrics_(metrics),
       start_ns_(now_ns()),
       socket_(context, zmq::socket_type::router) {
-  prepare_socket(socket_, config, kHighWaterMark);
+  prepare_socket(socket_, config, "control", kHighWaterMark);
   endpoint_ = bind_socket(socket_, config.sockets.control, "control");
 }
 
-void Control::serve(int stop_descriptor) {
+void Control::serve(int stop_descriptor, const std::function<void()>& tick) {
   std::array<zmq::pollitem_t, 2> items{zmq::pollitem_t{socket_.handle(), 0, ZMQ_POLLIN, 0},
                                        zmq::pollitem_t{nullptr, stop_descriptor, ZMQ_POLLIN, 0}};
   while (true) {
     zmq::poll(items.data(), items.size(), kReapInterval);
     if (items[1].revents != 0) return;
     if (items[0].revents != 0) take_request();
+    tick();
     std::erase_if(files_, [](const auto& file) { return file->finished(); });
   }
 }
@@ -62,13 +64,19 @@ void Control::take_request() {
   }
   // A REQ socket puts an empty frame first, and wants it back.
   const bool delimited = parts.size() >= 3 && parts[1].size() == 0;
+  const Peer who = peer_of(parts.back(), parts[0].to_string());
   Json reply;
   try {
     if (parts.size() != (delimited ? 3 : 2)) throw Fault{"bad_message", "a request is one frame"};
     const Request request({parts.back().data<std::byte>(), parts.back().size()});
     try {
-      reply = answer(request);
+      reply = answer(request, who);
     } catch (Fault& fault) {
+      if (fault.reason == "not_allowed" || fault.reason == "over_quota") {
+        Json fields{{"action", request.type()}, {"reason", fault.reason}, {"message", fault.message}};
+        request.echo(fields);
+        security_.audit.record("refused", who, fields);
+      }
       request.echo(fault.extra);
       fault.extra.erase("seq");
       throw;
@@ -89,20 +97,23 @@ void Control::take_request() {
   socket_.send(zmq::buffer(dump(reply)), send_flags::dontwait);
 }
 
-Json Control::answer(const Request& request) {
-  if (request.type() == "list") return list();
-  if (request.type() == "open") return open(request);
-  if (request.type() == "close") return close(request);
-  if (request.type() == "drain") return drain(request);
+Json Control::answer(const Request& request, const Peer& who) {
+  if (request.type() == "access") return access(request, who);
+  security_.access.require_control(who.key, request.type());
+  if (request.type() == "list") return list(who);
+  if (request.type() == "open") return open(request, who);
+  if (request.type() == "close") return close(request, who);
+  if (request.type() == "drain") return drain(request, who);
   if (request.type() == "stats") return stats();
-  if (request.type() == "history") return history(request);
+  if (request.type() == "history") return history(request, who);
   throw Fault{"bad_message", "no such type"};
 }
 
-Json Control::list() const {
+Json Control::list(const Peer& who) const {
   Json reply = message("list");
   Json& streams = reply["streams"] = Json::array();
   for (const StreamStatus& status : table_.list()) {
+    if (!security_.access.sees(who.key, status.info.name)) continue;
     Json entry{{"stream", status.info.name},
                {"epoch", status.info.epoch},
                {"state", status.ending ? "ending" : "live"},
@@ -120,7 +131,7 @@ Json Control::list() const {
   return reply;
 }
 
-Json Control::open(const Request& request) {
+Json Control::open(const Request& request, const Peer& who) {
   FileSource::Wanted wanted;
   wanted.file = request.text("file", kMaxPathBytes);
   const std::string pace = request.optional_text("pace", 16).value_or("real_time");
@@ -128,9 +139,17 @@ Json Control::open(const Request& request) {
   wanted.pace = pace == "fast" ? Pace::Fast : Pace::RealTime;
   wanted.name = request.optional_text("stream", kMaxHeaderBytes).value_or("");
   wanted.channel = static_cast<int>(request.optional_integer("channel", 1, 1'000).value_or(0));
+  security_.access.require_publish(who.key, wanted.name);
+  wanted.owner = who.key;
+  wanted.owner_streams = security_.access.rules(who.key).streams;
   auto opened = FileSource::open(table_, wanted);
   if (auto* refusal = std::get_if<Refusal>(&opened)) {
     metrics_.refused.Increment();
+    security_.audit.record("refused", who,
+                           {{"action", "open"},
+                            {"file", wanted.file.string()},
+                            {"reason", refusal->reason},
+                            {"message", refusal->message}});
     Json reply = message("refused");
     if (!wanted.name.empty()) reply["stream"] = wanted.name;
     reply["reason"] = refusal->reason;
@@ -141,6 +160,7 @@ Json Control::open(const Request& request) {
   const StreamInfo& info = files_.back()->info();
   spdlog::info("stream {} plays {}: epoch {}, {} Hz, {} channel(s)", info.name, info.file, info.epoch,
                info.rate, info.channels);
+  security_.audit.record("opened", who, {{"stream", info.name}, {"epoch", info.epoch}, {"file", info.file}});
   Json reply = message("opened");
   reply["stream"] = info.name;
   reply["epoch"] = info.epoch;
@@ -149,22 +169,25 @@ Json Control::open(const Request& request) {
   return reply;
 }
 
-Json Control::close(const Request& request) {
+Json Control::close(const Request& request, const Peer& who) {
   const std::string name = request.text("stream", kMaxHeaderBytes);
+  security_.access.require_publish(who.key, name);
   const auto epoch = table_.request_end(name);
   if (!epoch) throw Fault{"unknown_stream", "no stream of that name is open"};
   ingest_.look().raise();
   for (auto& file : files_) file->look();
+  security_.audit.record("closed", who, {{"stream", name}, {"epoch", *epoch}});
   Json reply = message("closing");
   reply["stream"] = name;
   reply["epoch"] = *epoch;
   return reply;
 }
 
-Json Control::drain(const Request& request) {
+Json Control::drain(const Request& request, const Peer& who) {
   const bool on = request.optional_boolean("on").value_or(true);
   table_.set_draining(on);
   spdlog::info("draining is {}", on ? "on" : "off");
+  security_.audit.record("drained", who, {{"on", on}});
   Json reply = message("draining");
   reply["on"] = on;
   reply["streams"] = table_.live();
@@ -198,8 +221,9 @@ Json Control::stats() const {
   return reply;
 }
 
-Json Control::history(const Request& request) const {
+Json Control::history(const Request& request, const Peer& who) const {
   const std::string name = request.text("stream", kMaxHeaderBytes);
+  security_.access.require_subscribe(who.key, name + "/final/");
   const std::int64_t epoch = request.optional_integer("epoch", 1, kMaxInteger).value_or(0);
   const std::int64_t from = request.integer("from", 0, kMaxInteger);
   const std::int64_t to = request.integer("to", 0, kMaxInteger);
@@ -215,6 +239,29 @@ Json Control::history(const Request& request) const {
   reply["next"] = kept->next;
   if (kept->first > from && to >= from)
     reply["gap"] = {{"from", from}, {"to", std::min(to, kept->first - 1)}};
+  return reply;
+}
+
+// What the asker may do, and which of the topics that it names it may not subscribe to: the results socket
+// has no way to say so.
+Json Control::access(const Request& request, const Peer& who) const {
+  const KeyRules rules = security_.access.rules(who.key);
+  Json reply = message("access");
+  if (!who.key.empty()) reply["key"] = who.key;
+  reply["publish"] = rules.publish;
+  reply["subscribe"] = rules.subscribe;
+  reply["control"] = rules.control;
+  reply["streams"] = rules.streams;
+  reply["bytes_per_second"] = rules.bytes_per_second;
+  reply["requests_per_second"] = rules.requests_per_second;
+  Json& refused = reply["refused"] = Json::array();
+  for (const std::string& topic : request.optional_texts("topics")) {
+    try {
+      security_.access.require_subscribe(who.key, topic);
+    } catch (const Fault& fault) {
+      refused.push_back({{"topic", topic}, {"reason", fault.reason}, {"message", fault.message}});
+    }
+  }
   return reply;
 }
 

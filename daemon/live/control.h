@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,6 +16,8 @@
 #include "daemon/live/metrics.h"
 #include "daemon/live/protocol.h"
 #include "daemon/live/publisher.h"
+#include "daemon/live/security.h"
+#include "daemon/live/sockets.h"
 #include "daemon/live/stream_table.h"
 
 namespace sidewinder::live {
@@ -30,28 +33,31 @@ class Control {
 
   // Binds; throws BindError. All references must outlive it.
   Control(zmq::context_t& context, const Config& config, const ModelIdentity& model, Facts facts,
-          StreamTable& table, const BoundedQueue<Result>& results, Publisher& publisher, Ingest& ingest,
-          const History& history, Metrics& metrics);
+          Security& security, StreamTable& table, const BoundedQueue<Result>& results, Publisher& publisher,
+          Ingest& ingest, const History& history, Metrics& metrics);
   Control(const Control&) = delete;
 
-  void serve(int stop_descriptor);  // until `stop_descriptor` is readable
-  void close_all();                 // ends every file's stream (shutdown)
+  // Until `stop_descriptor` is readable; calls `tick` at least once a second.
+  void serve(int stop_descriptor, const std::function<void()>& tick);
+  void close_all();  // ends every file's stream (shutdown)
 
   std::string endpoint() const { return endpoint_; }  // as bound
 
  private:
   void take_request();
-  Json answer(const Request& request);
-  Json list() const;
-  Json open(const Request& request);
-  Json close(const Request& request);
-  Json drain(const Request& request);
+  Json answer(const Request& request, const Peer& who);
+  Json list(const Peer& who) const;
+  Json open(const Request& request, const Peer& who);
+  Json close(const Request& request, const Peer& who);
+  Json drain(const Request& request, const Peer& who);
   Json stats() const;
-  Json history(const Request& request) const;
+  Json history(const Request& request, const Peer& who) const;
+  Json access(const Request& request, const Peer& who) const;
 
   const Config& config_;
   const ModelIdentity& model_;
   const Facts facts_;
+  Security& security_;
   StreamTable& table_;
   const BoundedQueue<Result>& results_;
   Publisher& publisher_;

@@ -1,6 +1,8 @@
 #include "daemon/live/daemon.h"
 
-#include <chrono>
+#include <algorithm>
+#include <utility>
+#include <vector>
 
 #include <spdlog/spdlog.h>
 
@@ -10,6 +12,7 @@ namespace sidewinder::live {
 
 Daemon::Daemon(const Config& config, const Model& model)
     : config_(config),
+      stop_timeout_(config.shutdown.timeout_ms),
       tokenizer_(model.folder / "tokens.txt", model.config.vocab_size),
       chosen_(make_engine(config.engine.kind, model, scheduler_engine_options(config, model.config),
                           config.engine.gpus)),
@@ -23,11 +26,13 @@ Daemon::Daemon(const Config& config, const Model& model)
       history_(static_cast<std::size_t>(config.history.finals),
                static_cast<std::size_t>(config.history.streams)),
       context_(1),
-      publisher_(context_, config, identity_, results_, replies_, history_, metrics_),
-      ingest_(context_, config, identity_, table_, replies_, metrics_),
+      security_(config, metrics_),
+      authenticator_(context_, security_, metrics_),
+      publisher_(context_, config, identity_, security_, results_, replies_, history_, metrics_),
+      ingest_(context_, config, identity_, security_, table_, replies_, metrics_),
       scheduler_(config, *chosen_.engine, table_, results_, ingest_.look(), metrics_),
-      control_(context_, config, identity_, {SIDEWINDER_VERSION, chosen_.engine->name()}, table_, results_,
-               publisher_, ingest_, history_, metrics_),
+      control_(context_, config, identity_, {SIDEWINDER_VERSION, chosen_.engine->name()}, security_, table_,
+               results_, publisher_, ingest_, history_, metrics_),
       http_(config.sockets.http, metrics_, table_) {
   if (!chosen_.note.empty()) spdlog::info("{}", chosen_.note);
   metrics_.slots.Set(static_cast<double>(table_.slots()));
@@ -44,10 +49,31 @@ std::string Daemon::ready_line() const {
                {"http", http_.address()}});
 }
 
-bool Daemon::run(int stop_descriptor) {
-  control_.serve(stop_descriptor);
-  const auto deadline =
-      std::chrono::steady_clock::now() + std::chrono::milliseconds(config_.shutdown.timeout_ms);
+void Daemon::reload(const Config& config) {
+  spdlog::set_level(spdlog::level::from_str(config.log.level));
+  stop_timeout_ = std::chrono::milliseconds(config.shutdown.timeout_ms);
+  table_.set_endpoint(endpoint_of(config));
+  ingest_.set_idle_ms(config.ingest.idle_ms);
+  if (security_.access.enabled() && security_.access.replace(config.keys)) publisher_.drop_subscribers();
+  security_.audit.reopen();
+  const std::vector<std::string> waiting = restart_needed(config_, config);
+  for (const std::string& key : waiting)
+    spdlog::warn("{} was changed; the daemon must be started again for it to count", key);
+  security_.audit.record("reloaded", {{"restart_needed", waiting}});
+}
+
+bool Daemon::gets_on() {
+  const auto chunk = static_cast<std::size_t>(config_.scheduler.chunk_ms * identity_.rate / 1000);
+  const auto streams = table_.list();
+  const bool work =
+      results_.size() > 0 || std::any_of(streams.begin(), streams.end(),
+                                         [&](const auto& stream) { return stream.backlog >= chunk; });
+  const std::uint64_t moved = static_cast<std::uint64_t>(metrics_.steps.Value()) + publisher_.published();
+  return std::exchange(moved_, moved) != moved || !work;
+}
+
+bool Daemon::stop() {
+  const auto deadline = std::chrono::steady_clock::now() + stop_timeout_;
   spdlog::info("stopping: {} stream(s) to finish", table_.live());
   table_.set_draining(true);
   control_.close_all();
@@ -55,7 +81,7 @@ bool Daemon::run(int stop_descriptor) {
   const bool finished = table_.wait_until_empty(deadline);
   if (!finished)
     spdlog::error("{} stream(s) not finished within shutdown.timeout_ms = {}", table_.live(),
-                  config_.shutdown.timeout_ms);
+                  stop_timeout_.count());
   // In the direction of the data, each when what feeds it has ended.
   scheduler_.stop();
   publisher_.stop();

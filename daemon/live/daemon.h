@@ -1,11 +1,15 @@
 // The daemon, put together: owns every part, in the order in which they may be destroyed backwards.
 #pragma once
 
+#include <chrono>
+#include <cstdint>
+#include <functional>
 #include <string>
 
 #include <zmq.hpp>
 
 #include "daemon/engine_choice.h"
+#include "daemon/live/authenticator.h"
 #include "daemon/live/bounded_queue.h"
 #include "daemon/live/config.h"
 #include "daemon/live/control.h"
@@ -15,6 +19,7 @@
 #include "daemon/live/metrics.h"
 #include "daemon/live/publisher.h"
 #include "daemon/live/scheduler.h"
+#include "daemon/live/security.h"
 #include "daemon/live/stream_table.h"
 #include "model/tokenizer.h"
 #include "model/weights.h"
@@ -31,12 +36,23 @@ class Daemon {
   // {"ready":true,"results":ENDPOINT,...}: what was bound, in one line.
   std::string ready_line() const;
 
-  // Serves until `stop_descriptor` is readable, then ends every stream, transcribes and publishes what was
-  // accepted. False when that took longer than shutdown.timeout_ms.
-  bool run(int stop_descriptor);
+  // Serves until `descriptor` is readable, calling `tick` at least once a second.
+  void serve(int descriptor, const std::function<void()>& tick) { control_.serve(descriptor, tick); }
+
+  // Ends every stream, transcribes and publishes what was accepted. False when that took longer than
+  // shutdown.timeout_ms.
+  bool stop();
+
+  // Takes over what can change while streams run, and says in the log what can't; opens the audit log again.
+  void reload(const Config& config);
+
+  // Whether anything moved since the last call, if there is anything to do.
+  bool gets_on();
 
  private:
-  const Config& config_;
+  const Config& config_;  // as it was at the start
+  std::chrono::milliseconds stop_timeout_;
+  std::uint64_t moved_ = 0;  // steps and results at the last look
   Tokenizer tokenizer_;
   ChosenEngine chosen_;
   ModelIdentity identity_;
@@ -46,6 +62,8 @@ class Daemon {
   BoundedQueue<IngestReply> replies_;  // publisher to ingest
   History history_;
   zmq::context_t context_;
+  Security security_;
+  Authenticator authenticator_;
   Publisher publisher_;
   Ingest ingest_;
   Scheduler scheduler_;

@@ -36,8 +36,9 @@ std::variant<std::unique_ptr<FileSource>, Refusal> FileSource::open(StreamTable&
                   .format = "file",
                   .rate = reader->rate(),
                   .channels = reader->channels(),
-                  .channel = wanted.channel};
-  auto opened = table.open(std::move(info));
+                  .channel = wanted.channel,
+                  .owner = wanted.owner};
+  auto opened = table.open(std::move(info), wanted.owner_streams);
   if (auto* refusal = std::get_if<Refusal>(&opened)) return *refusal;
   Stream& stream = *std::get<Stream*>(opened);
   return std::unique_ptr<FileSource>(new FileSource(std::move(reader), stream, wanted.pace));

@@ -22,8 +22,10 @@ class FileSource {
   struct Wanted {
     std::filesystem::path file;
     Pace pace = Pace::RealTime;
-    std::string name;  // empty: chosen
-    int channel = 0;   // from 1, or 0 for the mix
+    std::string name;                // empty: chosen
+    int channel = 0;                 // from 1, or 0 for the mix
+    std::string owner{};             // StreamInfo's
+    std::int64_t owner_streams = 0;  // StreamTable::open()'s
   };
 
   // Opens the file and its stream and starts to play; `table` must outlive it.

@@ -33,18 +33,21 @@ bool is_sound(std::span<const float> samples) {
 
 }  // namespace
 
-Ingest::Ingest(zmq::context_t& context, const Config& config, const ModelIdentity& model, StreamTable& table,
-               BoundedQueue<IngestReply>& replies, Metrics& metrics)
+Ingest::Ingest(zmq::context_t& context, const Config& config, const ModelIdentity& model, Security& security,
+               StreamTable& table, BoundedQueue<IngestReply>& replies, Metrics& metrics)
     : config_(config),
       model_(model),
+      security_(security),
       table_(table),
       replies_(replies),
       metrics_(metrics),
       socket_(context, zmq::socket_type::router),
-      samples_(static_cast<std::size_t>(config.limits.max_message_bytes)) {
-  prepare_socket(socket_, config, kHighWaterMark);
-  // A client that comes back under its own routing id is itself, not an impostor to be turned away.
-  socket_.set(zmq::sockopt::router_handover, true);
+      samples_(static_cast<std::size_t>(config.limits.max_message_bytes)),
+      idle_ms_(config.ingest.idle_ms) {
+  prepare_socket(socket_, config, "ingest", kHighWaterMark);
+  // A client that comes back under its own routing id is itself, not an impostor to be turned away: unless
+  // clients may not trust each other.
+  socket_.set(zmq::sockopt::router_handover, !security.access.enabled());
   endpoint_ = bind_socket(socket_, config.sockets.ingest, "ingest");
 }
 
@@ -68,9 +71,9 @@ void Ingest::run() {
       zmq::pollitem_t{socket_.handle(), 0, ZMQ_POLLIN, 0},
       zmq::pollitem_t{nullptr, look_.descriptor(), ZMQ_POLLIN, 0},
       zmq::pollitem_t{nullptr, replies_.filled().descriptor(), ZMQ_POLLIN, 0}};
-  // Often enough to notice an idle stream in time.
-  const std::chrono::milliseconds tick(std::clamp<std::int64_t>(config_.ingest.idle_ms / 4, 10, 1'000));
   for (bool last = false; !last;) {
+    // Often enough to notice an idle stream in time.
+    const std::chrono::milliseconds tick(std::clamp<std::int64_t>(idle_ms_ / 4, 10, 1'000));
     zmq::poll(items.data(), items.size(), tick);
     last = stopping_;  // read before the replies, so that none queued earlier stays behind
     look_.clear();
@@ -92,7 +95,7 @@ void Ingest::take_messages() {
       more = part.more();
       if (received < parts.size()) parts[received] = std::move(part);
     }
-    const std::string peer = parts[0].to_string();
+    const Peer peer = peer_of(parts[1], parts[0].to_string());
     try {
       if (received != 2 && received != 3)
         throw Fault{"bad_message", "a message has a header and at most one more frame"};
@@ -117,7 +120,7 @@ void Ingest::take_messages() {
   look_.raise();  // there may be more
 }
 
-void Ingest::handle(const std::string& peer, const Request& request, const zmq::message_t* body) {
+void Ingest::handle(const Peer& peer, const Request& request, const zmq::message_t* body) {
   if (request.type() != "audio" && body != nullptr)
     throw Fault{"bad_message", "only audio has a second frame"};
   if (request.type() == "open") return open(peer, request);
@@ -140,7 +143,7 @@ void Ingest::handle(const std::string& peer, const Request& request, const zmq::
   throw Fault{"bad_message", "no such type"};
 }
 
-void Ingest::open(const std::string& peer, const Request& request) {
+void Ingest::open(const Peer& peer, const Request& request) {
   try {
     StreamInfo wanted = read_open(request);
     if (wanted.encodings && !config_.engine.encodings)
@@ -156,7 +159,9 @@ void Ingest::open(const std::string& peer, const Request& request) {
                     {"in_use",
                      "a stream of that name is open, or still finishing; choose "
                      "another name or wait for its closed event"});
-    auto opened = table_.open(std::move(wanted));
+    wanted.owner = peer.key;
+    security_.access.require_publish(peer.key, wanted.name);
+    auto opened = table_.open(std::move(wanted), security_.access.rules(peer.key).streams);
     if (auto* refusal = std::get_if<Refusal>(&opened)) return refuse(peer, request, *refusal);
     Stream* stream = std::get<Stream*>(opened);
     Session& session = sessions_[stream->info().name];
@@ -166,19 +171,23 @@ void Ingest::open(const std::string& peer, const Request& request) {
     say_opened(session, request);
     spdlog::info("stream {} opened by a client: epoch {}, {} Hz {}, {} channel(s)", session.info.name,
                  session.info.epoch, session.info.rate, session.info.format, session.info.channels);
+    security_.audit.record("opened", peer, {{"stream", session.info.name}, {"epoch", session.info.epoch}});
   } catch (const Fault& fault) {
-    if (fault.reason != "bad_format" && fault.reason != "bad_name") throw;
+    if (fault.reason != "bad_format" && fault.reason != "bad_name" && fault.reason != "not_allowed") throw;
     refuse(peer, request, {fault.reason, fault.message});
   }
 }
 
 // The same client again, or a new one in its place.
-void Ingest::resume(const std::string& peer, const Request& request, Session& session,
-                    const StreamInfo& wanted, std::int64_t epoch) {
+void Ingest::resume(const Peer& peer, const Request& request, Session& session, const StreamInfo& wanted,
+                    std::int64_t epoch) {
   if (epoch != session.info.epoch)
     return refuse(peer, request, {"unknown_stream", "no stream of that name and epoch is alive"});
+  if (session.peer.key != peer.key)
+    return refuse(peer, request, {"not_allowed", "the stream was opened with another key"});
   StreamInfo same = session.info;
   same.epoch = wanted.epoch;
+  same.owner = wanted.owner;
   if (!(same == wanted))
     return refuse(peer, request, {"bad_format", "the stream is open with another format"});
   session.peer = peer;
@@ -200,8 +209,11 @@ void Ingest::say_opened(Session& session, const Request& request) {
   send(session.peer, answer);
 }
 
-void Ingest::refuse(const std::string& peer, const Request& request, const Refusal& refusal) {
+void Ingest::refuse(const Peer& peer, const Request& request, const Refusal& refusal) {
   metrics_.refused.Increment();
+  Json fields{{"action", "open"}, {"reason", refusal.reason}, {"message", refusal.message}};
+  request.echo(fields);
+  security_.audit.record("refused", peer, fields);
   Json answer = message("refused");
   request.echo(answer);
   answer["reason"] = refusal.reason;
@@ -209,10 +221,11 @@ void Ingest::refuse(const std::string& peer, const Request& request, const Refus
   send(peer, answer);
 }
 
-Ingest::Session& Ingest::session(const std::string& peer, const Request& request) {
+Ingest::Session& Ingest::session(const Peer& peer, const Request& request) {
   auto found = sessions_.find(request.text("stream", kMaxHeaderBytes));
-  if (found == sessions_.end() || found->second.stream == nullptr || found->second.peer != peer)
+  if (found == sessions_.end() || found->second.stream == nullptr || !(found->second.peer == peer))
     throw Fault{"unknown_stream", "this client has no open stream of that name"};
+  security_.access.require_publish(peer.key, found->first);  // the key may have been withdrawn since
   found->second.heard_ns = now_ns();
   return found->second;
 }
@@ -226,6 +239,7 @@ void Ingest::audio(Session& session, const Request& request, const zmq::message_
     throw Fault{"bad_audio", "audio must be whole frames of " + std::to_string(frame_bytes) + " bytes, not " +
                                  std::to_string(bytes) + " bytes"};
   check_credit(session, bytes / frame_bytes);
+  security_.access.take_bytes(session.peer.key, bytes);
   const auto samples = std::span(samples_).first(bytes / sample_bytes(format));
   decode_pcm(format, {body->data<std::byte>(), bytes}, samples);
   if (!is_sound(samples))
@@ -282,7 +296,7 @@ void Ingest::grant(Session& session, bool always) {
   send(session.peer, answer);
 }
 
-void Ingest::ping(const std::string& peer, const Request& request) {
+void Ingest::ping(const Peer& peer, const Request& request) {
   Json answer = message("pong");
   if (request.optional_text("stream", kMaxHeaderBytes)) {
     Session& to = session(peer, request);
@@ -299,21 +313,26 @@ void Ingest::ping(const std::string& peer, const Request& request) {
 
 void Ingest::end(Session& session, EndReason reason, const std::string& message) {
   spdlog::info("stream {} ends: {}", session.info.name, message);
+  security_.audit.record("ended", session.peer,
+                         {{"stream", session.info.name},
+                          {"epoch", session.info.epoch},
+                          {"reason", to_string(reason)},
+                          {"frames", session.stream->accepted_frames()}});
   std::exchange(session.stream, nullptr)->end(reason, message);
 }
 
 void Ingest::look_after_sessions() {
   const bool closing = closing_;
   const std::int64_t now = now_ns();
+  const std::int64_t idle_ms = idle_ms_;
   for (auto& [name, session] : sessions_) {
     if (session.stream == nullptr) continue;
     if (closing)
       end(session, EndReason::Shutdown, "the daemon stops");
     else if (session.stream->end_requested())
       end(session, EndReason::Control, "closed through the control socket");
-    else if (now - session.heard_ns > config_.ingest.idle_ms * 1'000'000)
-      end(session, EndReason::Idle,
-          "nothing came from its client for " + std::to_string(config_.ingest.idle_ms) + " ms");
+    else if (now - session.heard_ns > idle_ms * 1'000'000)
+      end(session, EndReason::Idle, "nothing came from its client for " + std::to_string(idle_ms) + " ms");
     else
       grant(session, false);
   }
@@ -347,8 +366,8 @@ void Ingest::take_replies() {
 }
 
 // A client that does not read loses answers once its queue is full; it can ping.
-void Ingest::send(const std::string& peer, const Json& message) {
-  socket_.send(zmq::buffer(peer), zmq::send_flags::sndmore | zmq::send_flags::dontwait);
+void Ingest::send(const Peer& peer, const Json& message) {
+  socket_.send(zmq::buffer(peer.id), zmq::send_flags::sndmore | zmq::send_flags::dontwait);
   socket_.send(zmq::buffer(dump(message)), zmq::send_flags::dontwait);
 }
 

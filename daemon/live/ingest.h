@@ -18,6 +18,8 @@
 #include "daemon/live/metrics.h"
 #include "daemon/live/protocol.h"
 #include "daemon/live/publisher.h"
+#include "daemon/live/security.h"
+#include "daemon/live/sockets.h"
 #include "daemon/live/stream_table.h"
 
 namespace sidewinder::live {
@@ -26,12 +28,13 @@ namespace sidewinder::live {
 class Ingest {
  public:
   // Binds; throws BindError. All references must outlive it.
-  Ingest(zmq::context_t& context, const Config& config, const ModelIdentity& model, StreamTable& table,
-         BoundedQueue<IngestReply>& replies, Metrics& metrics);
+  Ingest(zmq::context_t& context, const Config& config, const ModelIdentity& model, Security& security,
+         StreamTable& table, BoundedQueue<IngestReply>& replies, Metrics& metrics);
   ~Ingest() { stop(); }
   Ingest(const Ingest&) = delete;
 
   void start();
+  void set_idle_ms(std::int64_t idle_ms) { idle_ms_ = idle_ms; }  // any thread
   void close_all();  // any thread: takes what has arrived, then ends every stream (shutdown)
   void stop();       // sends what is to be answered, then ends the thread
 
@@ -42,7 +45,7 @@ class Ingest {
  private:
   // One client's stream. Once ended it waits here for its ClosedBody to come back.
   struct Session {
-    std::string peer;          // the client's routing id
+    Peer peer;                 // the client
     Stream* stream = nullptr;  // null once ended
     StreamInfo info;
     std::int64_t next_seq = 0;
@@ -55,27 +58,28 @@ class Ingest {
 
   void run();
   void take_messages();
-  void handle(const std::string& peer, const Request& request, const zmq::message_t* body);
-  void open(const std::string& peer, const Request& request);
-  void resume(const std::string& peer, const Request& request, Session& session, const StreamInfo& wanted,
+  void handle(const Peer& peer, const Request& request, const zmq::message_t* body);
+  void open(const Peer& peer, const Request& request);
+  void resume(const Peer& peer, const Request& request, Session& session, const StreamInfo& wanted,
               std::int64_t epoch);
   void audio(Session& session, const Request& request, const zmq::message_t* body);
   void gap(Session& session, const Request& request);
   bool is_next(Session& session, const Request& request);
   void check_credit(Session& session, std::uint64_t frames);
-  void ping(const std::string& peer, const Request& request);
+  void ping(const Peer& peer, const Request& request);
   void end(Session& session, EndReason reason, const std::string& message);
   void look_after_sessions();
   void take_replies();
   void grant(Session& session, bool always);
 
-  Session& session(const std::string& peer, const Request& request);
+  Session& session(const Peer& peer, const Request& request);
   void say_opened(Session& session, const Request& request);
-  void refuse(const std::string& peer, const Request& request, const Refusal& refusal);
-  void send(const std::string& peer, const Json& message);
+  void refuse(const Peer& peer, const Request& request, const Refusal& refusal);
+  void send(const Peer& peer, const Json& message);
 
   const Config& config_;
   const ModelIdentity& model_;
+  Security& security_;
   StreamTable& table_;
   BoundedQueue<IngestReply>& replies_;
   Metrics& metrics_;
@@ -84,6 +88,7 @@ class Ingest {
   std::map<std::string, Session> sessions_;  // by stream
   std::vector<float> samples_;               // (frames, channels) of one message
   Wakeup look_;
+  std::atomic<std::int64_t> idle_ms_;  // a stream whose client is silent for so long is ended
   std::atomic<bool> closing_{false};
   std::atomic<bool> stopping_{false};
   std::thread thread_;

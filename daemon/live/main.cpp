@@ -13,6 +13,7 @@
 #include "daemon/cli/exit_code.h"
 #include "daemon/cli/model_folder.h"
 #include "daemon/live/daemon.h"
+#include "daemon/live/service_manager.h"
 #include "daemon/live/sockets.h"
 #include "model/error.h"
 
@@ -22,13 +23,15 @@ namespace {
 constexpr int kExitBind = 6;        // a port is taken
 constexpr int kExitUnfinished = 7;  // what was accepted could not be transcribed within shutdown.timeout_ms
 
-// SIGTERM and SIGINT as a descriptor. Made before any thread, so that all of them have the signals blocked.
+// SIGTERM, SIGINT and SIGHUP as a descriptor. Made before any thread, so that all of them have the signals
+// blocked.
 class StopSignals {
  public:
   StopSignals() {
     sigemptyset(&set_);
     sigaddset(&set_, SIGTERM);
     sigaddset(&set_, SIGINT);
+    sigaddset(&set_, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set_, nullptr);
     descriptor_ = ::signalfd(-1, &set_, SFD_CLOEXEC);
     if (descriptor_ < 0) throw std::system_error(errno, std::generic_category(), "signalfd");
@@ -38,20 +41,52 @@ class StopSignals {
 
   int descriptor() const { return descriptor_; }
 
+  int take() const {  // the one that came
+    signalfd_siginfo info{};
+    return ::read(descriptor_, &info, sizeof info) == sizeof info ? static_cast<int>(info.ssi_signo)
+                                                                  : SIGTERM;
+  }
+
  private:
   sigset_t set_;
   int descriptor_;
 };
 
-int serve(const Config& config) {
+Config load_config(const std::string& file) {
+  return file.empty() ? Config{} : load_config_file(file);
+}
+
+void reload(Daemon& daemon, const std::string& file) {
+  try {
+    daemon.reload(load_config(file));
+    spdlog::info("the settings were read again");
+  } catch (const ConfigError& error) {
+    spdlog::error("the settings stay as they were: {}", error.what());
+  }
+}
+
+int serve(const Config& config, const std::string& file) {
   StopSignals signals;
   std::signal(SIGPIPE, SIG_IGN);
+  for (const std::string& socket : exposed_sockets(config))
+    spdlog::warn("{} is not on loopback and not encrypted: whoever reaches it can use it and listen in",
+                 socket);
   const Model model = load_model(config.model.folder.empty() ? default_model_folder() : config.model.folder);
   Daemon daemon(config, model);
   std::puts(daemon.ready_line().c_str());
   std::fflush(stdout);
   spdlog::info("serving {}", daemon.ready_line());
-  return daemon.run(signals.descriptor()) ? kExitOk : kExitUnfinished;
+  ServiceManager manager;
+  manager.ready();
+  const auto tick = [&] { manager.keep_alive([&] { return daemon.gets_on(); }); };
+  for (daemon.serve(signals.descriptor(), tick); signals.take() == SIGHUP;
+       daemon.serve(signals.descriptor(), tick)) {
+    manager.reloading();
+    reload(daemon, file);
+    manager.ready();
+  }
+  manager.stopping();
+  return daemon.stop() ? kExitOk : kExitUnfinished;
 }
 
 int run_command_line(int argc, char** argv) {
@@ -75,9 +110,9 @@ int run_command_line(int argc, char** argv) {
     return code;
   };
   try {
-    const Config config = file.empty() ? Config{} : load_config_file(file);
+    const Config config = load_config(file);
     spdlog::set_level(spdlog::level::from_str(config.log.level));
-    return check ? kExitOk : serve(config);
+    return check ? kExitOk : serve(config, file);
   } catch (const ConfigError& error) {
     return fail(error, kExitUsage);
   } catch (const ModelError& error) {

@@ -113,6 +113,15 @@ std::optional<std::string> Request::optional_text(const char* key, std::size_t m
   return value->get<std::string>();
 }
 
+std::vector<std::string> Request::optional_texts(const char* key) const {
+  const Json* value = find(key);
+  if (value == nullptr) return {};
+  if (!value->is_array() ||
+      !std::all_of(value->begin(), value->end(), [](const Json& each) { return each.is_string(); }))
+    bad(std::string(key) + " must be a list of strings");
+  return value->get<std::vector<std::string>>();
+}
+
 std::optional<bool> Request::optional_boolean(const char* key) const {
   const Json* value = find(key);
   if (value == nullptr) return std::nullopt;

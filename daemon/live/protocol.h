@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -55,6 +56,7 @@ class Request {
   std::optional<std::int64_t> optional_integer(const char* key, std::int64_t least, std::int64_t most) const;
   std::string text(const char* key, std::size_t max_bytes) const;
   std::optional<std::string> optional_text(const char* key, std::size_t max_bytes) const;
+  std::vector<std::string> optional_texts(const char* key) const;  // none: empty
   std::optional<bool> optional_boolean(const char* key) const;
 
   // Copies those of id, stream and seq that the request has, for an answer to name what it answers.

@@ -17,7 +17,9 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "encodings are sent as they lie in memory");
 
 constexpr std::array kNames = {"opened", "partial", "final", "gap", "level", "behind", "closed", "encodings"};
-constexpr double kQuietest = -120;  // dBFS
+constexpr std::chrono::milliseconds kBindAgain(10);
+constexpr double kQuietest = -120;                   // dBFS
+constexpr std::int64_t kMaxSubscriptionBytes = 512;  // a topic has at most 75, and encryption adds some
 
 double decibels(double amplitude) {
   return std::max(kQuietest, std::round(200 * std::log10(std::max(amplitude, 1e-7))) / 10);
@@ -34,20 +36,54 @@ struct Overloaded : Functions... {
 
 }  // namespace
 
-Publisher::Publisher(zmq::context_t& context, const Config& config, ModelIdentity model,
+bool is_result_kind(std::string_view kind) noexcept {
+  return std::find(kNames.begin(), kNames.end(), kind) != kNames.end();
+}
+
+Publisher::Publisher(zmq::context_t& context, const Config& config, ModelIdentity model, Security& security,
                      BoundedQueue<Result>& results, BoundedQueue<IngestReply>& replies, History& history,
                      Metrics& metrics)
     : model_(std::move(model)),
+      security_(security),
       results_(results),
       replies_(replies),
       history_(history),
       metrics_(metrics),
+      context_(context),
+      config_(config),
       socket_(context, zmq::socket_type::xpub),
       streams_(static_cast<std::size_t>(config.limits.streams)) {
-  prepare_socket(socket_, config, static_cast<int>(config.results.high_water_mark));
-  // Every subscription comes up, known topics too: each late subscriber gets the last values.
-  socket_.set(zmq::sockopt::xpub_verbose, true);
+  prepare();
   endpoint_ = bind_socket(socket_, config.sockets.results, "results");
+}
+
+void Publisher::prepare() {
+  prepare_socket(socket_, config_, "results", static_cast<int>(config_.results.high_water_mark));
+  socket_.set(zmq::sockopt::maxmsgsize, kMaxSubscriptionBytes);  // nothing else comes in
+  // Every subscription comes up, known topics too, and counts only once it was allowed.
+  socket_.set(zmq::sockopt::xpub_manual, true);
+}
+
+// Another socket in place of this one, whose connections end with it.
+void Publisher::bind_again() {
+  socket_.unbind(endpoint_);
+  socket_ = zmq::socket_t(context_, zmq::socket_type::xpub);
+  prepare();
+  // ZeroMQ gives the address free in its own time, which is short.
+  while (!stopping_) {
+    try {
+      socket_.bind(endpoint_);
+      return;
+    } catch (const zmq::error_t& error) {
+      spdlog::debug("{} is not free yet: {}", endpoint_, error.what());
+      std::this_thread::sleep_for(kBindAgain);
+    }
+  }
+}
+
+void Publisher::drop_subscribers() {
+  dropping_ = true;
+  results_.filled().raise();
 }
 
 void Publisher::start() {
@@ -68,6 +104,10 @@ void Publisher::run() {
     zmq::poll(items.data(), items.size(), std::chrono::milliseconds(-1));
     last = stopping_;  // read before the queue, so that nothing queued earlier stays behind
     results_.filled().clear();
+    if (dropping_.exchange(false)) {
+      bind_again();
+      items[0].socket = socket_.handle();
+    }
     take_subscriptions();
     while (auto result = results_.try_pop()) publish(*result);
     metrics_.queue.Set(0);
@@ -226,10 +266,31 @@ void Publisher::take_subscriptions() {
   zmq::message_t message;
   while (socket_.recv(message, zmq::recv_flags::dontwait)) {
     const std::string_view text = message.to_string_view();
-    if (text.empty() || text.front() != 1) continue;  // 0 takes a subscription back
-    for (const Published& stream : streams_)
-      if (stream.live) replay(stream, text.substr(1));
+    if (text.empty() || static_cast<unsigned char>(text.front()) > 1) continue;  // no subscription
+    const std::string topic(text.substr(1));
+    if (text.front() == 0)
+      socket_.set(zmq::sockopt::unsubscribe, topic);
+    else
+      subscribe(topic, peer_of(message, ""));
   }
+}
+
+// What is set now is set for the peer whose message was read last.
+void Publisher::subscribe(const std::string& topic, const Peer& who) {
+  try {
+    security_.access.require_subscribe(who.key, topic);
+  } catch (const Fault& fault) {
+    metrics_.drop(fault.reason);
+    spdlog::warn("a subscription from {} was refused: {}", who.address, fault.message);
+    security_.audit.record(
+        "refused", who,
+        {{"action", "subscribe"}, {"topic", topic}, {"reason", fault.reason}, {"message", fault.message}});
+    return;
+  }
+  socket_.set(zmq::sockopt::subscribe, topic);
+  security_.audit.record("subscribed", who, {{"topic", topic}});
+  for (const Published& stream : streams_)
+    if (stream.live) replay(stream, topic);
 }
 
 void Publisher::replay(const Published& stream, std::string_view prefix) {

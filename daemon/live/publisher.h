@@ -16,6 +16,7 @@
 #include "daemon/live/metrics.h"
 #include "daemon/live/protocol.h"
 #include "daemon/live/result.h"
+#include "daemon/live/security.h"
 #include "model/config.h"
 
 namespace sidewinder::live {
@@ -33,6 +34,9 @@ struct IngestReply {
   std::string message;                   // Closed
 };
 
+// Whether results have that type (clients/PROTOCOL.md).
+bool is_result_kind(std::string_view kind) noexcept;
+
 // What the publisher says about the model in every header.
 struct ModelIdentity {
   std::string hash;  // SHA-256, hexadecimal
@@ -44,12 +48,16 @@ struct ModelIdentity {
 class Publisher {
  public:
   // Binds; throws zmq::error_t. All references must outlive it.
-  Publisher(zmq::context_t& context, const Config& config, ModelIdentity model, BoundedQueue<Result>& results,
-            BoundedQueue<IngestReply>& replies, History& history, Metrics& metrics);
+  Publisher(zmq::context_t& context, const Config& config, ModelIdentity model, Security& security,
+            BoundedQueue<Result>& results, BoundedQueue<IngestReply>& replies, History& history,
+            Metrics& metrics);
   ~Publisher() { stop(); }
   Publisher(const Publisher&) = delete;
 
   void start();
+  // Any thread: every subscriber's connection is dropped and its subscriptions are checked again when it
+  // comes back, which ZeroMQ's sockets do by themselves. There is no other way to take one back.
+  void drop_subscribers();
   void stop();  // publishes what is queued, then ends the thread
 
   std::string endpoint() const { return endpoint_; }  // as bound
@@ -71,20 +79,27 @@ class Publisher {
   void answer(Published& stream, const Result& result);
   void send(const Published& stream, Kind kind, const std::string& header, std::span<const float> body = {});
   void send_frames(const std::string& topic, const std::string& header, std::span<const float> body);
+  void prepare();
+  void bind_again();
   void take_subscriptions();
+  void subscribe(const std::string& topic, const Peer& who);
   void replay(const Published& stream, std::string_view prefix);
   Json header(Published& stream, Kind kind, const Result& result, double lag_ms) const;
   Json words(const Published& stream, const std::vector<Word>& words) const;
 
   const ModelIdentity model_;
+  Security& security_;
   BoundedQueue<Result>& results_;
   BoundedQueue<IngestReply>& replies_;
   History& history_;
   Metrics& metrics_;
+  zmq::context_t& context_;
+  const Config& config_;
   zmq::socket_t socket_;
   std::string endpoint_;
   std::vector<Published> streams_;  // by slot
   std::atomic<std::uint64_t> published_{0};
+  std::atomic<bool> dropping_{false};
   std::atomic<bool> stopping_{false};
   std::thread thread_;
 };

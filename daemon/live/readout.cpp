@@ -20,10 +20,15 @@ Readout::Readout(const ModelConfig& config, const Tokenizer& tokenizer, const En
       fresh_(decoder_->state_bytes()),
       blank_(config.blank),
       hop_(config.frame_hop()),
-      offset_((config.first_frame_samples() - config.frame_hop()) / 2),
-      silence_frames_(std::max<std::int64_t>(1, endpoint.silence_ms * config.sample_rate / 1000 / hop_)),
-      max_samples_(endpoint.max_segment_ms * config.sample_rate / 1000) {
+      rate_(config.sample_rate),
+      offset_((config.first_frame_samples() - config.frame_hop()) / 2) {
+  set_endpoint(endpoint);
   decoder_->save(fresh_);
+}
+
+void Readout::set_endpoint(const Endpoint& endpoint) noexcept {
+  silence_frames_ = std::max<std::int64_t>(1, endpoint.silence_ms * rate_ / 1000 / hop_);
+  max_samples_ = endpoint.max_segment_ms * rate_ / 1000;
 }
 
 void Readout::reset() {

@@ -44,6 +44,9 @@ class Readout {
   // A stream that has heard nothing.
   void reset();
 
+  // For the frames from here on.
+  void set_endpoint(const Endpoint& endpoint) noexcept;
+
   // Takes in the next frames and appends the segments that ended in them. No word reaches past `heard`
   // (samples at the model's rate): what padding brings out ends with the audio.
   void advance(const StreamOutput& frames, std::int64_t heard, std::vector<Segment>& ended);
@@ -64,6 +67,7 @@ class Readout {
   std::vector<std::byte> fresh_;  // the decoder's state before the first frame
   std::int32_t blank_;
   std::int64_t hop_;             // samples a frame
+  std::int64_t rate_;            // Hz, the model's
   std::int64_t offset_;          // samples: where the decoder puts frame 0
   std::int64_t silence_frames_;  // blanks that end a segment
   std::int64_t max_samples_;     // length that ends one

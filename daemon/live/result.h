@@ -25,6 +25,7 @@ struct StreamInfo {
   int channels = 1;
   int channel = 0;  // from 1, or 0 for the mix
   bool encodings = false;
+  std::string owner{};  // name of the key that opened it; empty without keys
 
   bool operator==(const StreamInfo&) const = default;
 };

@@ -15,28 +15,31 @@ constexpr int kUsualRates[] = {8'000,  11'025, 12'000, 16'000, 22'050, 24'000,
 
 }  // namespace
 
+Endpoint endpoint_of(const Config& config) {
+  return {.silence_ms = config.endpoint.silence_ms, .max_segment_ms = config.endpoint.max_segment_ms};
+}
+
 StreamTable::StreamTable(const Config& config, const ModelConfig& model, const Tokenizer& tokenizer,
                          std::uint32_t devices)
     : model_rate_(model.sample_rate),
+      endpoint_(endpoint_of(config)),
       opened_(static_cast<std::size_t>(config.limits.streams)),
       pool_(static_cast<std::uint32_t>(config.limits.streams), devices),
       unusual_filters_(static_cast<std::size_t>(config.limits.streams)) {
   const auto samples = [&](std::int64_t ms) { return static_cast<std::size_t>(ms * model_rate_ / 1000); };
-  const Endpoint endpoint{.silence_ms = config.endpoint.silence_ms,
-                          .max_segment_ms = config.endpoint.max_segment_ms};
   for (std::uint32_t slot = 0; slot < config.limits.streams; ++slot)
     // A buffer has room for two chunks, or the scheduler would wait for one that can't fit.
     streams_.push_back(std::make_unique<Stream>(
         slot, samples(std::max(config.limits.buffer_ms, 2 * config.scheduler.chunk_ms)),
-        samples(config.scheduler.chunk_ms), Readout(model, tokenizer, endpoint), model_rate_, work()));
+        samples(config.scheduler.chunk_ms), Readout(model, tokenizer, endpoint_), model_rate_, work()));
   for (int rate : kUsualRates) usual_filters_.try_emplace(rate, rate, model_rate_);
 }
 
-std::variant<Stream*, Refusal> StreamTable::open(StreamInfo wanted) {
+std::variant<Stream*, Refusal> StreamTable::open(StreamInfo wanted, std::int64_t owner_streams) {
   Stream* stream = nullptr;
   {
     std::lock_guard lock(mutex_);
-    auto claimed = claim(std::move(wanted));
+    auto claimed = claim(std::move(wanted), owner_streams);
     if (std::holds_alternative<Refusal>(claimed)) return claimed;
     ++counts_.opened;
     stream = std::get<Stream*>(claimed);
@@ -45,13 +48,16 @@ std::variant<Stream*, Refusal> StreamTable::open(StreamInfo wanted) {
   return stream;
 }
 
-std::variant<Stream*, Refusal> StreamTable::claim(StreamInfo&& wanted) {
+std::variant<Stream*, Refusal> StreamTable::claim(StreamInfo&& wanted, std::int64_t owner_streams) {
   if (!wanted.name.empty() && !valid_name(wanted.name))
     return Refusal{"bad_name", "a stream's name is 1 to 64 characters out of A-Z a-z 0-9 . _ -"};
   if (by_name_.contains(wanted.name))
     return Refusal{"in_use",
                    "a stream of that name is open, or still finishing; choose another or wait for its "
                    "closed event"};
+  if (owner_streams > 0 && by_owner_.contains(wanted.owner) && by_owner_[wanted.owner] >= owner_streams)
+    return Refusal{"over_quota", "key " + wanted.owner + " may have " + std::to_string(owner_streams) +
+                                     " streams at a time; end one, and wait for its closed event"};
   if (auto refusal = refusing_locked()) return *refusal;
   std::optional<SlotLease> lease = pool_.acquire();
   Stream& stream = *streams_[lease->index()];
@@ -63,11 +69,13 @@ std::variant<Stream*, Refusal> StreamTable::claim(StreamInfo&& wanted) {
                          .count();
     wanted.epoch = last_epoch_ = std::max<std::int64_t>(last_epoch_ + 1, now);
     stream.prepare(std::move(wanted), converter);
+    stream.listening().readout.set_endpoint(endpoint_);
   } catch (const std::invalid_argument& error) {  // the rate
     return Refusal{"bad_format", error.what()};
   }
   stream.lease.emplace(std::move(*lease));
   by_name_.emplace(stream.info().name, &stream);
+  ++by_owner_[stream.info().owner];
   return &stream;
 }
 
@@ -103,6 +111,8 @@ const dsp::ResamplerFilter& StreamTable::filter(int rate, std::uint32_t slot) {
 void StreamTable::retire(Stream& stream) {
   std::lock_guard lock(mutex_);
   by_name_.erase(stream.info().name);
+  const auto owner = by_owner_.find(stream.info().owner);
+  if (--owner->second == 0) by_owner_.erase(owner);
   unusual_filters_[stream.slot()].reset();
   stream.lease.reset();
   ++counts_.closed;
@@ -134,6 +144,11 @@ std::vector<StreamStatus> StreamTable::list() const {
 std::size_t StreamTable::live() const {
   std::lock_guard lock(mutex_);
   return by_name_.size();
+}
+
+void StreamTable::set_endpoint(const Endpoint& endpoint) {
+  std::lock_guard lock(mutex_);
+  endpoint_ = endpoint;
 }
 
 void StreamTable::set_draining(bool on) {

@@ -28,6 +28,8 @@ struct Refusal {
   std::string message;
 };
 
+Endpoint endpoint_of(const Config& config);
+
 // A stream seen from outside, at one moment.
 struct StreamStatus {
   StreamInfo info;
@@ -46,8 +48,8 @@ class StreamTable {
               std::uint32_t devices = 1);
 
   // Claims a slot for `wanted` (its epoch is chosen here, and its name when empty). The caller becomes the
-  // stream's producer.
-  std::variant<Stream*, Refusal> open(StreamInfo wanted);
+  // stream's producer. Its owner has at most `owner_streams` at a time, if not 0.
+  std::variant<Stream*, Refusal> open(StreamInfo wanted, std::int64_t owner_streams = 0);
 
   // By the scheduler, which must not touch the stream afterwards.
   void retire(Stream& stream);
@@ -64,7 +66,8 @@ class StreamTable {
   std::size_t live() const;
   std::size_t slots() const { return streams_.size(); }
 
-  void set_draining(bool on);  // refuse new streams
+  void set_endpoint(const Endpoint& endpoint);  // of the streams that are opened from now on
+  void set_draining(bool on);                   // refuse new streams
   bool draining() const;
   void set_behind(std::size_t streams);  // how many lag too far: while there are any, no more come in
 
@@ -80,18 +83,20 @@ class StreamTable {
   Counts counts() const;
 
  private:
-  std::variant<Stream*, Refusal> claim(StreamInfo&& wanted);  // under the lock
+  std::variant<Stream*, Refusal> claim(StreamInfo&& wanted, std::int64_t owner_streams);  // under the lock
   std::optional<Refusal> refusing_locked() const;
   std::string free_name();
   const dsp::ResamplerFilter& filter(int rate, std::uint32_t slot);
 
   const int model_rate_;
   mutable std::mutex mutex_;
+  Endpoint endpoint_;
   std::condition_variable emptied_;
   BoundedQueue<Stream*> opened_;
   SlotPool pool_;                                 // before the streams, which hold leases of it
   std::vector<std::unique_ptr<Stream>> streams_;  // by slot
   std::map<std::string, Stream*> by_name_;
+  std::map<std::string, std::int64_t> by_owner_;                        // streams of each key that has some
   std::map<int, dsp::ResamplerFilter> usual_filters_;                   // by rate
   std::vector<std::unique_ptr<dsp::ResamplerFilter>> unusual_filters_;  // by slot
   std::int64_t last_epoch_ = 0;

@@ -20,7 +20,7 @@ DATA = ROOT / "tests" / "data"
 DAEMON = Path(os.environ.get("SIDEWINDERD_BIN", ROOT / "build" / "bin" / "sidewinderd"))
 PROGRAM = Path(os.environ.get("SIDEWINDER_BIN", ROOT / "build" / "bin" / "sidewinder"))
 MODEL = Path(os.environ.get("SIDEWINDER_MODEL", ROOT / "model" / "pretrained"))
-LONG = 60.0  # seconds: longer than anything here takes on a loaded machine
+LONG = float(os.environ.get("SIDEWINDER_PATIENCE", 60))  # seconds: longer than anything here takes on a loaded machine
 
 CONFIG = """
 [model]
@@ -48,8 +48,9 @@ level = "warning"
 class Daemon:
     """sidewinderd as a process; started again, it has the same addresses."""
 
-    def __init__(self, folder: Path, idle_ms: int = 60_000, finals: int = 64) -> None:
+    def __init__(self, folder: Path, idle_ms: int = 60_000, finals: int = 64, more: str = "") -> None:
         self.folder = folder
+        self.more = more  # settings
         self.results = self.ingest = self.control = "tcp://127.0.0.1:*"
         self.options = {"idle_ms": idle_ms, "finals": finals}
         self.start()
@@ -57,7 +58,7 @@ class Daemon:
     def start(self) -> None:
         config = self.folder / "sidewinder.toml"
         addresses = {"results": self.results, "ingest": self.ingest, "control": self.control}
-        config.write_text(CONFIG.format(model=MODEL, **addresses, **self.options))
+        config.write_text(CONFIG.format(model=MODEL, **addresses, **self.options) + self.more)
         self.process = subprocess.Popen([DAEMON, "--config", config], stdout=subprocess.PIPE)
         assert select.select([self.process.stdout], [], [], LONG)[0], "the daemon does not get ready"
         ready = json.loads(self.process.stdout.readline() or "{}")

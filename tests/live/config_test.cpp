@@ -41,6 +41,11 @@ TEST(Config, ExampleHoldsTheDefaults) {
   EXPECT_EQ(config.history.streams, defaults.history.streams);
   EXPECT_EQ(config.shutdown.timeout_ms, defaults.shutdown.timeout_ms);
   EXPECT_EQ(config.log.level, defaults.log.level);
+  EXPECT_EQ(config.security.server_key, defaults.security.server_key);
+  EXPECT_EQ(config.security.audit, defaults.security.audit);
+  EXPECT_EQ(config.security.audit_max_bytes, defaults.security.audit_max_bytes);
+  EXPECT_TRUE(config.keys.empty());
+  EXPECT_EQ(restart_needed(config, defaults), std::vector<std::string>{});
 }
 
 TEST(Config, ReadsValues) {

@@ -50,6 +50,11 @@ def toml(sections):
                    for name, keys in sections.items())
 
 
+def run_daemon(*arguments):
+    """One that is to end by itself."""
+    return subprocess.run([DAEMON, *arguments], capture_output=True, text=True, timeout=PATIENCE)
+
+
 class Daemon:
     def __init__(self, folder, **sections):
         config = {name: {**SANE.get(name, {}), **sections.get(name, {})} for name in {*SANE, *sections}}
@@ -62,6 +67,7 @@ class Daemon:
         assert line, self.log()
         self.endpoints = json.loads(line)
         self.context = zmq.Context()
+        self.keys = None  # Keys of the sockets that are made from now on
 
     def log(self):
         return self.log_path.read_text()
@@ -89,12 +95,14 @@ class Daemon:
         socket.linger = 0
         socket.sndhwm = socket.rcvhwm = 0
         socket.rcvtimeo = PATIENCE * 1000
+        if self.keys is not None:
+            socket.curve_serverkey, socket.curve_publickey, socket.curve_secretkey = self.keys
         socket.connect(self.endpoints[endpoint])
         return socket
 
     def control(self, **request):
         validate("control", {"v": 1, **request}, request["type"] + "_request" if request["type"] in
-                 ("list", "stats", "history") else None)
+                 ("list", "stats", "history", "access") else None)
         return self.control_raw(json.dumps({"v": 1, **request}).encode())
 
     def control_raw(self, *frames):

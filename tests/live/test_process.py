@@ -5,7 +5,8 @@ import signal
 import subprocess
 
 import pytest
-from harness import DAEMON, PATIENCE, SANE, SANITIZER_REPORTS, Feeder, Subscriber, toml, transcribe
+from harness import (DAEMON, PATIENCE, SANE, SANITIZER_REPORTS, Feeder, Subscriber, run_daemon, toml,
+                     transcribe)
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
@@ -44,17 +45,13 @@ def test_stop_bounded_by_timeout(start, quilter):
     assert not any(word in daemon.log() for word in SANITIZER_REPORTS)
 
 
-def run(*arguments):
-    return subprocess.run([DAEMON, *arguments], capture_output=True, text=True, timeout=PATIENCE)
-
-
 @pytest.mark.parametrize("socket", ["results", "ingest", "control", "http"])
 def test_port_in_use(start, tmp_path, socket):
     daemon = start()
     config = tmp_path / "second.toml"
     sockets = {**SANE["sockets"], socket: daemon.endpoints[socket]}
     config.write_text(toml({**SANE, "sockets": sockets}))
-    second = run("--config", config)
+    second = run_daemon("--config", config)
     assert second.returncode == 6
     assert f"sockets.{socket}" in second.stderr and "can't be bound" in second.stderr
 
@@ -62,19 +59,19 @@ def test_port_in_use(start, tmp_path, socket):
 def test_check(tmp_path):
     config = tmp_path / "a.toml"
     config.write_text("[limits]\nstreams = 3\n")
-    assert run("--config", config, "--check").returncode == 0
-    assert run("--check").returncode == 0
+    assert run_daemon("--config", config, "--check").returncode == 0
+    assert run_daemon("--check").returncode == 0
     config.write_text("[limits]\nstreems = 3\n")
-    done = run("--config", config, "--check")
+    done = run_daemon("--config", config, "--check")
     assert done.returncode == 2 and ":2: limits.streems: unknown key; did you mean streams?" in done.stderr
     config.write_text('[sockets]\nresults = "tcp://0.0.0.0:7600"\n')
-    done = run("--config", config)
+    done = run_daemon("--config", config)
     assert done.returncode == 2 and "allow_remote" in done.stderr
     config.write_text('[model]\nfolder = "/nonexistent"\n')
-    assert run("--config", config).returncode == 3
-    assert run("--config", tmp_path / "none.toml").returncode == 2
-    assert run("--bogus").returncode == 2
-    assert run("--version").stdout.startswith("sidewinderd ")
+    assert run_daemon("--config", config).returncode == 3
+    assert run_daemon("--config", tmp_path / "none.toml").returncode == 2
+    assert run_daemon("--bogus").returncode == 2
+    assert run_daemon("--version").stdout.startswith("sidewinderd ")
 
 
 def test_http_and_stats(start, quilter):

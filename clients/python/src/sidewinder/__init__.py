@@ -3,8 +3,10 @@
 `sidewinder.aio` has the same classes for asyncio.
 """
 
-from .errors import ProtocolError, Refused, RequestError, SidewinderError, StreamClosed, Timeout
+from .errors import NotAuthorised, ProtocolError, Refused, RequestError, SidewinderError, StreamClosed, Timeout
+from .keys import Keys
 from .messages import (
+    Access,
     Behind,
     Closed,
     Closing,
@@ -22,6 +24,7 @@ from .messages import (
     Opened,
     Partial,
     QueueStats,
+    RefusedTopic,
     Result,
     SenderClosed,
     Stats,
@@ -33,6 +36,7 @@ from .sync import Control, Listener, Sender
 
 __version__ = "0.1.0"
 __all__ = [
+    "Access",
     "Behind",
     "Closed",
     "Closing",
@@ -45,15 +49,18 @@ __all__ = [
     "Flushed",
     "Gap",
     "History",
+    "Keys",
     "Level",
     "Listener",
     "MeanMax",
     "Missed",
+    "NotAuthorised",
     "Opened",
     "Partial",
     "ProtocolError",
     "QueueStats",
     "Refused",
+    "RefusedTopic",
     "RequestError",
     "Result",
     "Sender",

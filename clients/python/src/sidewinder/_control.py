@@ -10,11 +10,14 @@ import zmq
 from . import messages
 from ._wire import CONTROL, Connection, Deadline, Task, pack, unpack
 from .errors import ProtocolError, Refused, RequestError
+from .keys import Keys
 
 
-def request(address: str, timeout: Optional[float], message: Dict[str, Any], answer: str) -> Task[Dict[str, Any]]:
+def request(
+    address: str, keys: Optional[Keys], timeout: Optional[float], message: Dict[str, Any], answer: str
+) -> Task[Dict[str, Any]]:
     # A connection a request: there is none to be lost between two of them, and no late answer to be mistaken.
-    connection = Connection(zmq.REQ, address)
+    connection = Connection(zmq.REQ, address, keys)
     try:
         deadline = Deadline(timeout, f"no answer from {address}")
         connection.send([pack({key: value for key, value in message.items() if value is not None})])
@@ -37,12 +40,15 @@ def request(address: str, timeout: Optional[float], message: Dict[str, Any], ans
 
 
 class ControlCore:
-    def __init__(self, address: str = CONTROL, timeout: Optional[float] = 10.0) -> None:
+    def __init__(
+        self, address: str = CONTROL, timeout: Optional[float] = 10.0, *, keys: Optional[Keys] = None
+    ) -> None:
         self._address = address
+        self._keys = keys
         self._timeout = timeout
 
     def _ask(self, message: Dict[str, Any], answer: str) -> Task[Dict[str, Any]]:
-        return request(self._address, self._timeout, message, answer)
+        return request(self._address, self._keys, self._timeout, message, answer)
 
     def _list(self) -> Task[List[messages.StreamInfo]]:
         answer = yield from self._ask({"type": "list"}, "list")
@@ -70,6 +76,12 @@ class ControlCore:
             step_ms=messages.build(messages.MeanMax, answer["step_ms"]),
             lag_ms=messages.build(messages.MeanMax, answer["lag_ms"]),
         )
+
+    def _access(self, topics: List[str]) -> Task[messages.Access]:
+        answer = yield from self._ask({"type": "access", "topics": topics}, "access")
+        refused = tuple(messages.build(messages.RefusedTopic, topic) for topic in answer["refused"])
+        lists = {name: tuple(answer[name]) for name in ("publish", "subscribe", "control")}
+        return messages.build(messages.Access, {"key": None, **answer}, refused=refused, **lists)
 
     def _history(self, stream: str, first: int, last: int, epoch: Optional[int]) -> Task[messages.History]:
         message = {"type": "history", "stream": stream, "epoch": epoch, "from": first, "to": last}

@@ -10,10 +10,12 @@ import zmq
 from . import messages
 from ._control import ControlCore
 from ._wire import CONTROL, RESULTS, Connection, Deadline, Task, unpack
-from .errors import ProtocolError, RequestError, Timeout
+from .errors import ProtocolError, Refused, RequestError, Timeout
+from .keys import Keys
 from .messages import Event, Missed
 
 FOR_EVER = 2**53 - 1
+TOPICS_AT_ONCE = 32  # they fit into a header
 
 
 class _Life:
@@ -34,6 +36,7 @@ class ListenerCore:
         kinds: Union[str, Iterable[str], None] = None,
         *,
         address: str = RESULTS,
+        keys: Optional[Keys] = None,
         control: Optional[str] = CONTROL,
         from_start: bool = False,
         high_water_mark: int = 10_000,
@@ -44,14 +47,16 @@ class ListenerCore:
         unknown = self._kinds - set(messages.RESULTS)
         if unknown:
             raise ValueError(f"no such kind: {', '.join(sorted(unknown))}; there are {', '.join(messages.RESULTS)}")
-        self._control = ControlCore(control, control_timeout) if control and "final" in self._kinds else None
+        access = ControlCore(control, control_timeout, keys=keys) if control else None
+        self._access_control = access if keys is not None else None
+        self._control = access if "final" in self._kinds else None
         self._from_start = from_start
         self._lives: Dict[str, _Life] = {}
         self._past: Dict[str, int] = {}  # of streams asked for by name: an epoch that needs no looking for
         self._ready: Deque[Event] = deque()
         self._taking: Optional[List[bytes]] = None  # kept until done: an asyncio task may be cancelled in between
         self._connections = 0
-        self._connection = Connection(zmq.SUB, address, high_water_mark)
+        self._connection = Connection(zmq.SUB, address, keys, high_water_mark)
         for topic in self._topics():
             self._connection.socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
 
@@ -74,6 +79,7 @@ class ListenerCore:
             if self._connection.connections != self._connections:
                 again = self._connections > 0
                 self._connections = self._connection.connections
+                yield from self._check_access()
                 yield from self._catch_up() if again else self._note_past()
             if frames is not None:
                 self._taking = frames
@@ -141,6 +147,16 @@ class ListenerCore:
             self._ready.append(Missed(stream, life.epoch, "final", *history.gap))
         self._ready.extend(history.finals)
         life.next["final"] = max(first, min(history.next, last + 1))
+
+    def _check_access(self) -> Task[None]:
+        """A subscription that is not allowed stays silent, so what is allowed is asked for."""
+        if self._access_control is None:
+            return
+        topics = self._topics()
+        for begin in range(0, len(topics), TOPICS_AT_ONCE):
+            access = yield from self._access_control._access(topics[begin : begin + TOPICS_AT_ONCE])
+            for refused in access.refused:
+                raise Refused(refused.reason, refused.message)
 
     def _note_past(self) -> Task[None]:
         """What went before the first connection is nothing missed."""

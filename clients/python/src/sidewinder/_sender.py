@@ -13,6 +13,7 @@ import zmq
 from . import messages
 from ._wire import INGEST, Connection, Deadline, Task, pack, unpack
 from .errors import Refused, RequestError, SidewinderError, StreamClosed
+from .keys import Keys
 
 SAMPLE_BYTES = {"u8": 1, "s16le": 2, "s24le": 3, "s32le": 4, "f32le": 4, "f64le": 8}
 PIECE_BYTES = 32768  # far below any sensible limit of the daemon's on one message
@@ -49,6 +50,7 @@ class SenderCore:
         encodings: bool = False,
         reopen: bool = True,
         address: str = INGEST,
+        keys: Optional[Keys] = None,
     ) -> None:
         if format not in SAMPLE_BYTES:
             raise ValueError(f"no such format: {format}; there are {', '.join(SAMPLE_BYTES)}")
@@ -65,6 +67,8 @@ class SenderCore:
         self._frame_bytes = SAMPLE_BYTES[format] * channels
         self._reopen = reopen
         self._address = address
+        self._keys = keys
+        self._held_until = 0.0  # monotonic seconds: the key's quota takes no audio before
         self._connection: Optional[Connection] = None
         self._busy = 0.0  # when something was last sent, monotonic seconds
         self._state = _State.OPENING
@@ -160,7 +164,10 @@ class SenderCore:
                 return
             assert self._connection is not None
             left = deadline.left()
-            yield self._connection.wait(PING_S if left is None else min(left, PING_S), writable)
+            longest = PING_S if left is None else min(left, PING_S)
+            if self._held():
+                longest = min(longest, self._held_until - time.monotonic())
+            yield self._connection.wait(max(longest, 0.0), writable)
             if self._gone is not None and time.monotonic() > self._gone[0] + GONE_S:
                 self._failure = self._gone[1]
             if self._state is _State.OPEN and not self._requests and time.monotonic() > self._busy + PING_S:
@@ -190,7 +197,7 @@ class SenderCore:
             done()
 
     def _connect(self) -> None:
-        self._connection = Connection(zmq.DEALER, self._address)
+        self._connection = Connection(zmq.DEALER, self._address, self._keys)
         self._ask_open()
 
     def _ask_open(self) -> None:
@@ -211,7 +218,7 @@ class SenderCore:
             return None
         if self._sent < self._first + len(self._kept):
             piece = self._kept[self._sent - self._first]
-            if piece.end > self._credit:
+            if piece.end > self._credit or self._held():
                 return None
             return self._audio(piece), self._count_sent
         for identity, message in self._markers.items():
@@ -234,6 +241,9 @@ class SenderCore:
         if piece.pcm is None:
             return [pack({"type": "gap", **header, "frames": piece.frames})]
         return [pack({"type": "audio", **header}), piece.pcm]
+
+    def _held(self) -> bool:
+        return time.monotonic() < self._held_until
 
     def _room(self) -> int:
         """Frames that the credit still covers."""
@@ -326,6 +336,9 @@ class SenderCore:
                 self._rewind(header["expected"])
         elif reason in ("over_credit", "too_many") and "seq" in header:
             self._credit = max(self._credit, header.get("credit", 0))
+            self._rewind(header["seq"])
+        elif reason == "over_quota" and "seq" in header:
+            self._held_until = time.monotonic() + header["retry_ms"] / 1000
             self._rewind(header["seq"])
         else:
             self._failure = error

@@ -9,12 +9,14 @@ from typing import Any, Dict, Generator, List, Mapping, Optional, Tuple, TypeVar
 
 import zmq
 
-from .errors import ProtocolError, Timeout
+from .errors import NotAuthorised, ProtocolError, Timeout
+from .keys import Keys
 
 VERSION = 1
 RESULTS = "tcp://127.0.0.1:7600"
 INGEST = "tcp://127.0.0.1:7601"
 CONTROL = "tcp://127.0.0.1:7602"
+MOST_FAILURES = 4  # handshakes in a row
 
 T = TypeVar("T")
 Wait = Tuple[List[Tuple["zmq.Socket[bytes]", int]], Optional[float]]
@@ -96,8 +98,10 @@ def unpack(frame: bytes) -> Dict[str, Any]:
 class Connection:
     """A socket that reconnects by itself, and says when it did."""
 
-    def __init__(self, kind: int, address: str, high_water_mark: int = 1000) -> None:
+    def __init__(self, kind: int, address: str, keys: Optional[Keys] = None, high_water_mark: int = 1000) -> None:
         self.address = address
+        self._encrypted = keys is not None
+        self._failures = 0  # handshakes, in a row
         self.connections = 0
         """How often the daemon was reached."""
         self.lost = False
@@ -113,7 +117,17 @@ class Connection:
             (zmq.HEARTBEAT_TIMEOUT, 10000),
         ):
             self.socket.setsockopt(option, value)
-        events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+        if keys is not None:
+            self.socket.curve_serverkey = keys.server.encode()
+            self.socket.curve_publickey = keys.public.encode()
+            self.socket.curve_secretkey = keys.secret.encode()
+        events = (
+            zmq.EVENT_HANDSHAKE_SUCCEEDED
+            | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+            | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+            | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+            | zmq.EVENT_DISCONNECTED
+        )
         self._monitor: "zmq.Socket[bytes]" = self.socket.get_monitor_socket(events)
         try:
             self.socket.connect(address)
@@ -152,7 +166,23 @@ class Connection:
                 event = self._monitor.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            if int.from_bytes(event[0][:2], "little") == zmq.EVENT_DISCONNECTED:
-                self.lost = True
-            else:
+            kind = int.from_bytes(event[0][:2], "little")
+            if kind == zmq.EVENT_DISCONNECTED:
+                self.lost = self.lost or self.connections > 0
+            elif kind == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self.connections += 1
+                self._failures = 0
+            else:
+                self._failures += 1
+                self._refuse(kind)
+
+    def _refuse(self, kind: int) -> None:
+        if kind == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            raise NotAuthorised(f"the daemon on {self.address} does not know this key")
+        if kind == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+            wants = "does not encrypt: give no keys" if self._encrypted else "wants keys"
+            raise NotAuthorised(f"the daemon on {self.address} {wants}")
+        # A daemon hangs up on who does not have its key; one that is being stopped does so too.
+        if self._failures >= MOST_FAILURES:
+            ask = "; is keys.server its key, and does it encrypt?" if self._encrypted else ""
+            raise NotAuthorised(f"what answers on {self.address} breaks the handshake off{ask}")

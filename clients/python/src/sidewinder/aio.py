@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
-from typing import AsyncIterator, List, Optional, Type
+from typing import AsyncIterator, Iterable, List, Optional, Type
 
 from . import messages
 from ._control import ControlCore
@@ -97,6 +97,9 @@ class Control(ControlCore):
 
     async def stats(self) -> messages.Stats:
         return await run_async(self._stats())
+
+    async def access(self, topics: Iterable[str] = ()) -> messages.Access:
+        return await run_async(self._access([*topics]))
 
     async def history(self, stream: str, first: int, last: int, epoch: Optional[int] = None) -> messages.History:
         return await run_async(self._history(stream, first, last, epoch))

@@ -13,6 +13,10 @@ class ProtocolError(SidewinderError):
     """Something came that is not this protocol, or not this version of it."""
 
 
+class NotAuthorised(SidewinderError):
+    """The daemon wants keys, or others than those given."""
+
+
 class _Reasoned(SidewinderError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(f"{reason}: {message}")

@@ -206,6 +206,30 @@ class Draining:
 
 
 @dataclass(frozen=True)
+class RefusedTopic:
+    """A topic that the key may not subscribe to, and why."""
+
+    topic: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a key may do. A limit of 0 is none."""
+
+    key: Optional[str]
+    """Its name; None where nothing is encrypted."""
+    publish: Tuple[str, ...]
+    subscribe: Tuple[str, ...]
+    control: Tuple[str, ...]
+    streams: int
+    bytes_per_second: int
+    requests_per_second: int
+    refused: Tuple[RefusedTopic, ...]
+
+
+@dataclass(frozen=True)
 class QueueStats:
     queued: int
     capacity: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
-from typing import Iterator, List, Optional, Type
+from typing import Iterable, Iterator, List, Optional, Type
 
 from . import messages
 from ._control import ControlCore
@@ -17,6 +17,8 @@ class Listener(ListenerCore):
     """Results of the daemon, in order.
 
     streams: names, or none for all. kinds: those wanted (`"final"`, `"partial"`, ...), or none for all.
+    keys: for a daemon that encrypts; then what may not be subscribed to raises `Refused`, and a key that the daemon
+    does not know `NotAuthorised`, from the first `receive`.
     address, control: the daemon's sockets; control is where missed finals are asked for (None: nowhere).
     from_start: of streams that are already running, get the finals so far too.
     high_water_mark: messages that wait here for a slow reader; more are lost, and finals then asked for again.
@@ -127,6 +129,10 @@ class Control(ControlCore):
 
     def stats(self) -> messages.Stats:
         return run(self._stats())
+
+    def access(self, topics: Iterable[str] = ()) -> messages.Access:
+        """What this client may do; `refused` are those of the topics that it may not subscribe to."""
+        return run(self._access([*topics]))
 
     def history(self, stream: str, first: int, last: int, epoch: Optional[int] = None) -> messages.History:
         """Finals by sequence number, both ends inclusive. epoch: default the latest life of that name."""
