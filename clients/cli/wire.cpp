@@ -19,7 +19,7 @@ constexpr int kReconnectMs = 100;
 constexpr int kReconnectMaxMs = 2'000;
 constexpr int kHeartbeatMs = 2'000;
 constexpr int kHeartbeatTimeoutMs = 10'000;
-constexpr int kMostFailures = 4;  // handshakes in a row
+constexpr int kMostFailures = 4;  // handshakes, before the first that succeeded
 
 std::string text_or(const Json& message, const char* key, const char* otherwise) {
   auto found = message.find(key);
@@ -170,15 +170,14 @@ void Connection::follow() {
       throw ClientError(kExitRefused, "the daemon on " + address_ +
                                           (encrypted_ ? " does not encrypt; leave out --server-key and --keys"
                                                       : " wants keys; give --server-key and --keys"));
-    // A daemon hangs up on who does not have its key; one that is being stopped does so too.
-    if (event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL && ++failures_ >= kMostFailures)
-      throw ClientError(kExitRefused,
-                        "what answers on " + address_ + " breaks the handshake off" +
-                            (encrypted_ ? "; is --server-key its key, and does it encrypt?" : ""));
+    // A daemon hangs up on who does not have its key; but so does a proxy that has lost its daemon.
+    const bool new_keys = encrypted_ && connections_ == 0;
+    if (event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL && new_keys && ++failures_ >= kMostFailures)
+      throw ClientError(kExitRefused, "what answers on " + address_ +
+                                          " breaks the handshake off; is --server-key its key, and does it "
+                                          "encrypt?");
     connected_ = event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
-    if (!connected_) continue;
-    failures_ = 0;
-    ++connections_;
+    if (connected_) ++connections_;
   }
 }
 

@@ -96,7 +96,7 @@ class Connection {
 
   const std::string address_;
   const bool encrypted_;
-  int failures_ = 0;  // handshakes, in a row
+  int failures_ = 0;  // handshakes, before the first that succeeded
   zmq::socket_t socket_;
   zmq::socket_t monitor_;
   int connections_ = 0;

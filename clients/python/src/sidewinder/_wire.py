@@ -16,7 +16,7 @@ VERSION = 1
 RESULTS = "tcp://127.0.0.1:7600"
 INGEST = "tcp://127.0.0.1:7601"
 CONTROL = "tcp://127.0.0.1:7602"
-MOST_FAILURES = 4  # handshakes in a row
+MOST_FAILURES = 4  # handshakes, before the first that succeeded
 
 T = TypeVar("T")
 Wait = Tuple[List[Tuple["zmq.Socket[bytes]", int]], Optional[float]]
@@ -101,7 +101,7 @@ class Connection:
     def __init__(self, kind: int, address: str, keys: Optional[Keys] = None, high_water_mark: int = 1000) -> None:
         self.address = address
         self._encrypted = keys is not None
-        self._failures = 0  # handshakes, in a row
+        self._failures = 0  # handshakes, before the first that succeeded
         self.connections = 0
         """How often the daemon was reached."""
         self.lost = False
@@ -171,9 +171,7 @@ class Connection:
                 self.lost = self.lost or self.connections > 0
             elif kind == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self.connections += 1
-                self._failures = 0
             else:
-                self._failures += 1
                 self._refuse(kind)
 
     def _refuse(self, kind: int) -> None:
@@ -182,7 +180,8 @@ class Connection:
         if kind == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
             wants = "does not encrypt: give no keys" if self._encrypted else "wants keys"
             raise NotAuthorised(f"the daemon on {self.address} {wants}")
-        # A daemon hangs up on who does not have its key; one that is being stopped does so too.
-        if self._failures >= MOST_FAILURES:
-            ask = "; is keys.server its key, and does it encrypt?" if self._encrypted else ""
-            raise NotAuthorised(f"what answers on {self.address} breaks the handshake off{ask}")
+        # A daemon hangs up on who does not have its key; but so does a proxy that has lost its daemon.
+        self._failures += 1
+        if self._encrypted and self.connections == 0 and self._failures >= MOST_FAILURES:
+            question = "is keys.server its key, and does it encrypt?"
+            raise NotAuthorised(f"what answers on {self.address} breaks the handshake off; {question}")
