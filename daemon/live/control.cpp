@@ -229,6 +229,7 @@ Json Control::history(const Request& request, const Peer& who) const {
   const std::int64_t to = request.integer("to", 0, kMaxInteger);
   const auto kept = history_.ask(name, epoch, from, to);
   if (!kept) throw Fault{"unknown_stream", "no finals are kept of that stream and epoch"};
+  security_.audit.record("history", who, {{"stream", name}, {"from", from}, {"to", to}});
   Json reply = message("history");
   reply["stream"] = name;
   reply["epoch"] = kept->epoch;

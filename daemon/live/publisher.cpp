@@ -19,7 +19,7 @@ static_assert(std::endian::native == std::endian::little, "encodings are sent as
 constexpr std::array kNames = {"opened", "partial", "final", "gap", "level", "behind", "closed", "encodings"};
 constexpr std::chrono::milliseconds kBindAgain(10);
 constexpr double kQuietest = -120;                   // dBFS
-constexpr std::int64_t kMaxSubscriptionBytes = 512;  // a topic has at most 75, and encryption adds some
+constexpr std::int64_t kMaxSubscriptionBytes = 4'096;  // a topic has at most 75, but handshakes count too
 
 double decibels(double amplitude) {
   return std::max(kQuietest, std::round(200 * std::log10(std::max(amplitude, 1e-7))) / 10);
