@@ -289,10 +289,10 @@ class CudaEngine final : public Engine {
         layout_(config_),
         multiprocessors_(multiprocessors_of(cuda.device)),
         sizes_(checked_sizes(model)),
-        precision_bytes_(cuda.precision == CudaPrecision::Float16 ? 2 : 4),
+        precision_bytes_(cuda.precision == CudaPrecision::Float32 ? 4 : 2),
         planner_(config_, sizes_.limits.rows, sizes_.limits.segments, sizes_.limits.stem_rows,
                  sizes_.limits.samples),
-        network_(make_network(model, layout_)),
+        network_(make_network(model, layout_, cuda)),
         states_(sizes_.state_bytes),
         results_(sizes_.output_bytes),
         log_probs_(sizes_.log_prob_bytes),
@@ -311,6 +311,7 @@ class CudaEngine final : public Engine {
     check(cudaDeviceSynchronize(), "warming up");
     stats_ = {};
     stats_.device_bytes = sizes_.total;
+    stats_.wgmma = network_->products().wgmma;
   }
 
   // Refuses, with the figures, what won't fit.
@@ -613,9 +614,13 @@ class CudaEngine final : public Engine {
       time.bytes = rows * d * (4 + 4 + t) + 2 * 4 * segments * static_cast<double>(layout_.layers[0].conv);
     } else if (group == "in_proj") {
       product(rows * layers, d, 2 * e, t, t);
-    } else if (group == "convolution") {
+    } else if (group == "convolution" || group == "convolution + x_proj") {
       time.operations = rows * layers * e * 8;
       time.bytes = layers * (2 * rows * e * t + segments * 3 * e * 4);
+      if (group != "convolution") {  // x_proj finds u in shared memory
+        time.operations += 2 * rows * layers * e * p;
+        time.bytes += layers * rows * p * 4 + waves * e * p * t;
+      }
     } else if (group == "x_proj") {
       product(rows * layers, e, p, t, 4);
     } else if (group == "scan") {

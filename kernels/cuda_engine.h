@@ -13,13 +13,24 @@
 namespace sidewinder {
 
 enum class CudaPrecision {
-  Float32,  // weights and activations float32, no tensor cores: the reference
-  Float16,  // weights and activations float16; state, sums, norms and the residual stream float32
+  Float32,   // weights and activations float32, no tensor cores: the reference
+  Float16,   // weights and activations float16; state, sums, norms and the residual stream float32
+  BFloat16,  // the same with bfloat16: float32's range, 3 bits less than float16's precision
+};
+
+// The instructions of 16-bit products. Which one it is may change a stream's last bits; within an engine no
+// choice does.
+enum class CudaProducts {
+  Auto,   // wgmma for large products where it gives the bits of mma.sync, which does the others
+  Mma,    // mma.sync for all
+  Wgmma,  // wgmma for all that its tiles cover, small ones too; compute capability 9.0 only
 };
 
 struct CudaOptions {
   int device = 0;  // index among cuda_devices(); one engine a device
   CudaPrecision precision = CudaPrecision::Float16;
+  CudaProducts products = CudaProducts::Auto;
+  bool fuse_convolution = true;  // convolution and x_proj in one kernel where that fits; no bit depends on it
   std::uint32_t wave_rows = 0;  // encoder frames worked on at a time; 0: as measured best for the device
   int lanes = 2;                // waves in flight, 1 to 4
   bool graphs = true;           // replay captured CUDA graphs for small steps
@@ -65,6 +76,7 @@ struct CudaEngineStats {
   std::uint64_t float_waves = 0;  // of these, uploaded as float32: some sample was no 16-bit value
   std::uint64_t uploaded_bytes = 0;
   std::size_t device_bytes = 0;  // allocated at construction, and all there is
+  bool wgmma = false;            // large products are made with wgmma
 };
 CudaEngineStats cuda_engine_stats(const Engine& engine);
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
 namespace sidewinder::cuda {
@@ -30,13 +31,20 @@ __device__ inline float clamp_half(float x) {
   return fminf(fmaxf(x, -65504.0f), 65504.0f);
 }
 
-// Four consecutive activations; 8 bytes of float16 or 16 of float32, aligned as such.
+// Four consecutive activations; 8 bytes of 16-bit values or 16 of float32, aligned as such.
 __device__ inline void store4(float* to, float4 v) {
   *reinterpret_cast<float4*>(to) = v;
 }
 __device__ inline void store4(__half* to, float4 v) {
   __half2 low = __floats2half2_rn(clamp_half(v.x), clamp_half(v.y));
   __half2 high = __floats2half2_rn(clamp_half(v.z), clamp_half(v.w));
+  uint2 bits;
+  bits.x = *reinterpret_cast<unsigned*>(&low);
+  bits.y = *reinterpret_cast<unsigned*>(&high);
+  *reinterpret_cast<uint2*>(to) = bits;
+}
+__device__ inline void store4(__nv_bfloat16* to, float4 v) {
+  __nv_bfloat162 low = __floats2bfloat162_rn(v.x, v.y), high = __floats2bfloat162_rn(v.z, v.w);
   uint2 bits;
   bits.x = *reinterpret_cast<unsigned*>(&low);
   bits.y = *reinterpret_cast<unsigned*>(&high);
@@ -51,12 +59,21 @@ __device__ inline float4 load4(const __half* from) {
   float2 high = __half22float2(*reinterpret_cast<__half2*>(&bits.y));
   return {low.x, low.y, high.x, high.y};
 }
+__device__ inline float4 load4(const __nv_bfloat16* from) {
+  uint2 bits = *reinterpret_cast<const uint2*>(from);
+  float2 low = __bfloat1622float2(*reinterpret_cast<__nv_bfloat162*>(&bits.x));
+  float2 high = __bfloat1622float2(*reinterpret_cast<__nv_bfloat162*>(&bits.y));
+  return {low.x, low.y, high.x, high.y};
+}
 
 __device__ inline float to_float(float v) {
   return v;
 }
 __device__ inline float to_float(__half v) {
   return __half2float(v);
+}
+__device__ inline float to_float(__nv_bfloat16 v) {
+  return __bfloat162float(v);
 }
 template <typename T>
 __device__ T from_float(float v);
@@ -67,6 +84,10 @@ __device__ inline float from_float<float>(float v) {
 template <>
 __device__ inline __half from_float<__half>(float v) {
   return __float2half_rn(clamp_half(v));
+}
+template <>
+__device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float v) {
+  return __float2bfloat16_rn(v);
 }
 
 // Sum over a warp, the same in every lane; the order is fixed.

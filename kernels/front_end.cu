@@ -294,6 +294,7 @@ void save_front_state(const DeviceWave& wave, const FrontState& state, const T* 
   template void save_front_state(const DeviceWave&, const FrontState&, const T*, const float*, cudaStream_t);
 SIDEWINDER_INSTANTIATE(float)
 SIDEWINDER_INSTANTIATE(__half)
+SIDEWINDER_INSTANTIATE(__nv_bfloat16)
 #undef SIDEWINDER_INSTANTIATE
 
 }  // namespace sidewinder::cuda

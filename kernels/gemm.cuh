@@ -1,6 +1,9 @@
 // Matrix products y = x W^T with the order of every sum fixed: an element is one chain over k in steps of 16
-// (tensor cores, float16) or 1 (float32), whatever the number of rows, the tile or the place in it. So a
+// (tensor cores, 16-bit types) or 1 (float32), whatever the number of rows, the tile or the place in it. So a
 // row's result never depends on its neighbours. Weights are packed as kernels/packed_model.h says.
+//
+// Two kinds of tile do the float16 and bfloat16 products: mma.sync's, for any size, and wgmma's (kernels/wgmma.cuh)
+// for large ones.
 //
 // What happens to a result is a functor (an epilogue) that gets four consecutive outputs of a row at a time.
 #pragma once
@@ -16,25 +19,11 @@
 #include "kernels/cuda_check.h"
 #include "kernels/device_math.cuh"
 #include "kernels/launch.cuh"
+#include "kernels/matrix.cuh"
+#include "kernels/product_choice.h"
+#include "kernels/wgmma.cuh"
 
 namespace sidewinder::cuda {
-
-template <typename T>
-struct Matrix {
-  const T* weights = nullptr;  // (outputs, inputs_padded)
-  int inputs = 0;
-  int inputs_padded = 0;
-  int outputs = 0;
-};
-
-// The rows that a product reads.
-template <typename T>
-struct Rows {
-  const T* data = nullptr;
-  std::int64_t stride = 0;              // elements from row to row; rows may overlap
-  const std::int32_t* count = nullptr;  // on the device
-  int most = 0;                         // bound of count that the grid covers
-};
 
 // ---- Epilogues -------------------------------------------------------------------------------------------
 
@@ -129,19 +118,28 @@ constexpr int kRowOutputs = 256;
 using RowTile = Tile<32, kRowOutputs, 32, 32, 3, 2>;
 using SmallRowTile = Tile<16, kRowOutputs, 16, 32, 6, 1>;
 
-__device__ inline void load_matrices(unsigned (&r)[4], const __half* shared) {
+template <typename T>
+__device__ inline void load_matrices(unsigned (&r)[4], const T* shared) {
   unsigned at = static_cast<unsigned>(__cvta_generic_to_shared(shared));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                : "r"(at)
                : "memory");
 }
+template <typename T>
 __device__ inline void multiply_add(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%0, %1, %2, %3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  if constexpr (std::is_same_v<T, __half>)
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  else
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 // Chunks of a row are exclusive-ored with the row's number, so that neither the copies nor ldmatrix meet bank
@@ -151,8 +149,8 @@ __device__ inline int shared_offset(int row, int chunk) {
 }
 
 // One stage's share of the sums: a (kM, kStepK), b (kN, kStepK) in shared memory.
-template <typename Tile>
-__device__ inline void multiply_step(const __half* a, const __half* b, int warp_m, int warp_n, int lane,
+template <typename Tile, typename T>
+__device__ inline void multiply_step(const T* a, const T* b, int warp_m, int warp_n, int lane,
                                      float (&sums)[Tile::kAcrossM][Tile::kAcrossN][4]) {
 #pragma unroll
   for (int kk = 0; kk < kStepK / 16; ++kk) {
@@ -166,8 +164,8 @@ __device__ inline void multiply_step(const __half* a, const __half* b, int warp_
       load_matrices(fb, b + shared_offset(warp_n + 8 * j + lane % 8 + lane / 16 * 8, 2 * kk + lane / 8 % 2));
 #pragma unroll
       for (int i = 0; i < Tile::kAcrossM; ++i) {
-        multiply_add(sums[i][j], fa[i], fb[0], fb[1]);
-        multiply_add(sums[i][j + 1], fa[i], fb[2], fb[3]);
+        multiply_add<T>(sums[i][j], fa[i], fb[0], fb[1]);
+        multiply_add<T>(sums[i][j + 1], fa[i], fb[2], fb[3]);
       }
     }
   }
@@ -176,9 +174,9 @@ __device__ inline void multiply_step(const __half* a, const __half* b, int warp_
 // The sums of one block's tile; sums[i][j] belongs to rows 16 i + lane / 4 (+ 8) and columns 8 j of the warp.
 // Returns the number of rows there are; a tile behind them has no sums. start(row, col) is what the sum of
 // columns col to col + 3 begins with; it may read what is older than the kernel before this one.
-template <typename Tile, typename Start>
-__device__ inline int multiply_tile(const Rows<__half>& x, const Matrix<__half>& w, int row0, int col0,
-                                    __half* shared, float (&sums)[Tile::kAcrossM][Tile::kAcrossN][4],
+template <typename Tile, typename T, typename Start>
+__device__ inline int multiply_tile(const Rows<T>& x, const Matrix<T>& w, int row0, int col0, T* shared,
+                                    float (&sums)[Tile::kAcrossM][Tile::kAcrossN][4],
                                     Start&& start) {
   constexpr int kStage = (Tile::kM + Tile::kN) * kStepK;
   const int thread = threadIdx.x, lane = thread % kWarp, warp = thread / kWarp;
@@ -187,23 +185,23 @@ __device__ inline int multiply_tile(const Rows<__half>& x, const Matrix<__half>&
   const int rows = *x.count;  // older than the kernel before this one
 
   auto copy_weights = [&](int step) {
-    __half* b = shared + step % Tile::kStages * kStage + Tile::kM * kStepK;
+    T* b = shared + step % Tile::kStages * kStage + Tile::kM * kStepK;
 #pragma unroll
     for (int i = thread; i < Tile::kN * 8; i += Tile::kThreads) {
       const int row = i / 8, chunk = i % 8, k = step * kStepK + chunk * 8;
       const bool valid = col0 + row < w.outputs;
-      const __half* from =
+      const T* from =
           valid ? w.weights + static_cast<std::int64_t>(col0 + row) * w.inputs_padded + k : w.weights;
       copy_async(b + shared_offset(row, chunk), from, valid);
     }
   };
   auto copy_rows = [&](int step) {
-    __half* a = shared + step % Tile::kStages * kStage;
+    T* a = shared + step % Tile::kStages * kStage;
 #pragma unroll
     for (int i = thread; i < Tile::kM * 8; i += Tile::kThreads) {
       const int row = i / 8, chunk = i % 8, k = step * kStepK + chunk * 8;
       const bool valid = row0 + row < rows && k < w.inputs;
-      const __half* from = valid ? x.data + (row0 + row) * x.stride + k : x.data;
+      const T* from = valid ? x.data + (row0 + row) * x.stride + k : x.data;
       copy_async(a + shared_offset(row, chunk), from, valid);
     }
   };
@@ -241,8 +239,8 @@ __device__ inline int multiply_tile(const Rows<__half>& x, const Matrix<__half>&
       copy_rows(next);
     }
     commit_copies();
-    const __half* a = shared + step % Tile::kStages * kStage;
-    const __half* b = a + Tile::kM * kStepK;
+    const T* a = shared + step % Tile::kStages * kStage;
+    const T* b = a + Tile::kM * kStepK;
     multiply_step<Tile>(a, b, warp_m, warp_n, lane, sums);
   }
   return rows;
@@ -253,23 +251,22 @@ __device__ inline float4 quad(const float (&left)[4], const float (&right)[4], i
   return {left[2 * half], left[2 * half + 1], right[2 * half], right[2 * half + 1]};
 }
 
-// Gives a finished tile's sums to the epilogue.
-template <typename Tile, typename Epilogue>
-__device__ inline void hand_out(const float (&sums)[Tile::kAcrossM][Tile::kAcrossN][4], int rows, int row0,
-                                int col0, int outputs, const Epilogue& epilogue) {
+// Gives a warp's finished sums, of rows from `first_row` and columns from `first_col` on, to the epilogue.
+template <int kAcrossM, int kAcrossN, typename Epilogue>
+__device__ inline void hand_out(const float (&sums)[kAcrossM][kAcrossN][4], int first_row, int first_col,
+                                int rows, int outputs, const Epilogue& epilogue) {
   constexpr int kQuads = Epilogue::kQuads;
-  static_assert(Tile::kWarpN % (16 * kQuads) == 0);
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const int warp_m = warp / Tile::kWarpsN * Tile::kWarpM, warp_n = warp % Tile::kWarpsN * Tile::kWarpN;
+  static_assert(kAcrossN % (2 * kQuads) == 0);
+  const int lane = threadIdx.x % kWarp;
 #pragma unroll
-  for (int i = 0; i < Tile::kAcrossM; ++i)
+  for (int i = 0; i < kAcrossM; ++i)
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int row = row0 + warp_m + 16 * i + 8 * half + lane / 4;
+      const int row = first_row + 16 * i + 8 * half + lane / 4;
       if (row >= rows) continue;
 #pragma unroll
-      for (int j = 0; j < Tile::kAcrossN; j += 2 * kQuads) {
-        const int col = col0 + warp_n + 8 * j;
+      for (int j = 0; j < kAcrossN; j += 2 * kQuads) {
+        const int col = first_col + 8 * j;
         if (col >= outputs) continue;
         float4 v[kQuads];
 #pragma unroll
@@ -279,89 +276,96 @@ __device__ inline void hand_out(const float (&sums)[Tile::kAcrossM][Tile::kAcros
     }
 }
 
-template <typename Tile, typename Epilogue>
+template <typename Tile, typename T, typename Epilogue>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kMinBlocks)
-    multiply_half(Rows<__half> x, Matrix<__half> w, Epilogue epilogue) {
+    multiply_tensor(Rows<T> x, Matrix<T> w, Epilogue epilogue) {
   extern __shared__ __align__(128) unsigned char shared_bytes[];
   const int row0 = blockIdx.y * Tile::kM, col0 = blockIdx.x * Tile::kN;
   float sums[Tile::kAcrossM][Tile::kAcrossN][4];
-  const int rows = multiply_tile<Tile>(x, w, row0, col0, reinterpret_cast<__half*>(shared_bytes), sums,
+  const int rows = multiply_tile<Tile>(x, w, row0, col0, reinterpret_cast<T*>(shared_bytes), sums,
                                        [](int, int) { return float4{}; });
   if (row0 >= rows) return;
-  hand_out<Tile>(sums, rows, row0, col0, w.outputs, epilogue);
+  const int warp = threadIdx.x / kWarp;
+  hand_out(sums, row0 + warp / Tile::kWarpsN * Tile::kWarpM, col0 + warp % Tile::kWarpsN * Tile::kWarpN, rows,
+           w.outputs, epilogue);
 }
 
 // ---- Whole rows: the product, what it is added to, and the RMSNorm behind that --------------------------
 
+template <typename T>
 struct RowEpilogue {
   float* x;           // (rows, kRowOutputs): residual stream, or the stem's output
   const float* bias;  // (kRowOutputs), stem only
   const float* norm;  // (kRowOutputs)
   float eps;
-  __half* normed;  // (rows, kRowOutputs), not for the stem
+  T* normed;   // (rows, kRowOutputs), not for the stem
 };
 
-// kStem: x = rms(SiLU(v + bias)). Otherwise x += v, normed = rms(x).
-template <typename Tile, bool kStem>
-__global__ void __launch_bounds__(Tile::kThreads, Tile::kMinBlocks)
-    multiply_rows_kernel(Rows<__half> in, Matrix<__half> w, RowEpilogue epilogue) {
-  extern __shared__ __align__(128) unsigned char shared_bytes[];
-  __shared__ float partial[Tile::kWarpsN][Tile::kM];
-  static_assert(Tile::kN == kRowOutputs && Tile::kWarpsM == 1);
-  const int row0 = blockIdx.x * Tile::kM;
-  float sums[Tile::kAcrossM][Tile::kAcrossN][4];
-  // The sums begin with the residual stream: its loads go unnoticed behind those of the weights.
-  const int rows = multiply_tile<Tile>(
-      in, w, row0, 0, reinterpret_cast<__half*>(shared_bytes), sums, [&](int row, int col) {
-        if (kStem) return float4{};
-        return load4(epilogue.x + static_cast<std::int64_t>(row) * kRowOutputs + col);
-      });
-  if (row0 >= rows) return;
+// The sums of squares are added up 32 columns at a time, then from left to right.
+constexpr int kSquareColumns = 32;
+constexpr int kSquareGroups = kRowOutputs / kSquareColumns;
 
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const int col0 = warp * Tile::kWarpN + 4 * (lane % 4);
+// What a row's sums begin with, unless it is the stem's: the residual stream. Its loads go unnoticed behind
+// those of the weights.
+template <bool kStem, typename T>
+__device__ inline float4 row_start(const RowEpilogue<T>& epilogue, int row, int col) {
+  if (kStem) return float4{};
+  return load4(epilogue.x + static_cast<std::int64_t>(row) * kRowOutputs + col);
+}
+
+// A block's end: from each warp the sums of rows from row0 + warp_row and columns from warp_col on; together
+// the block's warps hold whole rows. kStem: x = rms(SiLU(v + bias)). Otherwise x = v, normed = rms(v).
+template <bool kStem, int kM, int kAcrossM, int kAcrossN, typename T>
+__device__ inline void norm_rows(float (&sums)[kAcrossM][kAcrossN][4], float (&partial)[kSquareGroups][kM],
+                                 int row0, int warp_row, int warp_col, int rows,
+                                 const RowEpilogue<T>& epilogue) {
+  constexpr int kGroupN = kSquareColumns / 8;
+  static_assert(kAcrossN % kGroupN == 0);
+  const int lane = threadIdx.x % kWarp, col0 = warp_col + 4 * (lane % 4);
 #pragma unroll
-  for (int i = 0; i < Tile::kAcrossM; ++i)
+  for (int i = 0; i < kAcrossM; ++i)
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int local = 16 * i + 8 * half + lane / 4, row = row0 + local;
-      float square = 0.0f;
+      const int local = warp_row + 16 * i + 8 * half + lane / 4, row = row0 + local;
 #pragma unroll
-      for (int j = 0; j < Tile::kAcrossN; j += 2) {
-        float4 v = quad(sums[i][j], sums[i][j + 1], half);
-        float* at = epilogue.x + static_cast<std::int64_t>(row) * kRowOutputs + col0 + 8 * j;
-        if (kStem) {
-          const float4 b = load4(epilogue.bias + col0 + 8 * j);
-          v = {silu(v.x + b.x), silu(v.y + b.y), silu(v.z + b.z), silu(v.w + b.w)};
-        } else if (row < rows) {
-          store4(at, v);
+      for (int first = 0; first < kAcrossN; first += kGroupN) {
+        float square = 0.0f;
+#pragma unroll
+        for (int j = first; j < first + kGroupN; j += 2) {
+          float4 v = quad(sums[i][j], sums[i][j + 1], half);
+          if (kStem) {
+            const float4 b = load4(epilogue.bias + col0 + 8 * j);
+            v = {silu(v.x + b.x), silu(v.y + b.y), silu(v.z + b.z), silu(v.w + b.w)};
+          } else if (row < rows) {
+            store4(epilogue.x + static_cast<std::int64_t>(row) * kRowOutputs + col0 + 8 * j, v);
+          }
+          sums[i][j][2 * half] = v.x;
+          sums[i][j][2 * half + 1] = v.y;
+          sums[i][j + 1][2 * half] = v.z;
+          sums[i][j + 1][2 * half + 1] = v.w;
+          square = fmaf(v.x, v.x, square);
+          square = fmaf(v.y, v.y, square);
+          square = fmaf(v.z, v.z, square);
+          square = fmaf(v.w, v.w, square);
         }
-        sums[i][j][2 * half] = v.x;
-        sums[i][j][2 * half + 1] = v.y;
-        sums[i][j + 1][2 * half] = v.z;
-        sums[i][j + 1][2 * half + 1] = v.w;
-        square = fmaf(v.x, v.x, square);
-        square = fmaf(v.y, v.y, square);
-        square = fmaf(v.z, v.z, square);
-        square = fmaf(v.w, v.w, square);
+        square += __shfl_xor_sync(0xffffffffu, square, 1);
+        square += __shfl_xor_sync(0xffffffffu, square, 2);
+        if (lane % 4 == 0) partial[(warp_col + 8 * first) / kSquareColumns][local] = square;
       }
-      square += __shfl_xor_sync(0xffffffffu, square, 1);
-      square += __shfl_xor_sync(0xffffffffu, square, 2);
-      if (lane % 4 == 0) partial[warp][local] = square;
     }
   __syncthreads();
 #pragma unroll
-  for (int i = 0; i < Tile::kAcrossM; ++i)
+  for (int i = 0; i < kAcrossM; ++i)
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int local = 16 * i + 8 * half + lane / 4, row = row0 + local;
+      const int local = warp_row + 16 * i + 8 * half + lane / 4, row = row0 + local;
       if (row >= rows) continue;
       float square = 0.0f;
 #pragma unroll
-      for (int other = 0; other < Tile::kWarpsN; ++other) square += partial[other][local];
+      for (int group = 0; group < kSquareGroups; ++group) square += partial[group][local];
       const float scale = 1.0f / sqrtf(square / kRowOutputs + epilogue.eps);
 #pragma unroll
-      for (int j = 0; j < Tile::kAcrossN; j += 2) {
+      for (int j = 0; j < kAcrossN; j += 2) {
         const int col = col0 + 8 * j;
         const float4 v = scaled(quad(sums[i][j], sums[i][j + 1], half), scale, load4(epilogue.norm + col));
         const std::int64_t at = static_cast<std::int64_t>(row) * kRowOutputs + col;
@@ -371,6 +375,207 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kMinBlocks)
           store4(epilogue.normed + at, v);
       }
     }
+}
+
+template <typename Tile, bool kStem, typename T>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kMinBlocks)
+    multiply_rows_kernel(Rows<T> in, Matrix<T> w, RowEpilogue<T> epilogue) {
+  extern __shared__ __align__(128) unsigned char shared_bytes[];
+  __shared__ float partial[kSquareGroups][Tile::kM];
+  static_assert(Tile::kN == kRowOutputs && Tile::kWarpsM == 1 && Tile::kWarpN == kSquareColumns);
+  const int row0 = blockIdx.x * Tile::kM;
+  float sums[Tile::kAcrossM][Tile::kAcrossN][4];
+  const int rows =
+      multiply_tile<Tile>(in, w, row0, 0, reinterpret_cast<T*>(shared_bytes), sums,
+                          [&](int row, int col) { return row_start<kStem>(epilogue, row, col); });
+  if (row0 >= rows) return;
+  norm_rows<kStem>(sums, partial, row0, 0, static_cast<int>(threadIdx.x) / kWarp * Tile::kWarpN, rows,
+                   epilogue);
+}
+
+// ---- Hopper: large products with wgmma --------------------------------------------------------------------
+
+// As many inputs as let a block hold its share of the weights and a tile of rows for each of its warpgroups.
+constexpr int kResidentInputs = 256;
+constexpr int kResidentGroups = 2;
+constexpr int kResidentPieces = 2;  // instructions side by side
+constexpr int kResidentColumns = kResidentPieces * kGroupColumns;
+constexpr int kResidentBytes =
+    2 * kResidentInputs * (kResidentColumns + kResidentGroups * kGroupRows) + kSwizzleBytes;
+
+// A block keeps the weights of kResidentColumns outputs. Each of its warpgroups goes through row tiles of its
+// own: one multiplies while the other gives its results away and fetches its next rows.
+template <typename T, typename Epilogue>
+__global__ void __launch_bounds__(kResidentGroups* kGroupThreads, 1)
+    multiply_resident(Rows<T> x, Matrix<T> w, Epilogue epilogue) {
+#ifdef SIDEWINDER_WGMMA
+  extern __shared__ __align__(128) unsigned char shared_bytes[];
+  const int thread = threadIdx.x % kGroupThreads, col0 = blockIdx.x * kResidentColumns;
+  // From one lane, so that the compiler knows it to be the same in all of a warp.
+  const int group = __shfl_sync(0xffffffffu, threadIdx.x / kGroupThreads, 0);
+  constexpr int kSteps = kResidentInputs / kStepK;
+  constexpr int kWeightStep = kResidentColumns * kStepK, kRowStep = kGroupRows * kStepK;
+  T* weights = reinterpret_cast<T*>(swizzle_aligned(shared_bytes));  // (kSteps, kResidentColumns, kStepK)
+  T* a = weights + kSteps * kWeightStep + group * kSteps * kRowStep;  // (kSteps, kGroupRows, kStepK)
+  const int rows = *x.count;  // older than the kernel before this one
+  const int tiles = (rows + kGroupRows - 1) / kGroupRows;
+  const bool idle = static_cast<int>(blockIdx.y) * kResidentGroups >= tiles;
+
+  // Nothing writes weights: they are on their way before the rows are there.
+  if (!idle) {
+    for (int i = threadIdx.x; i < kSteps * kResidentColumns * 8; i += kResidentGroups * kGroupThreads) {
+      const int chunk = i % 8, row = i / 8 % kResidentColumns, step = i / (8 * kResidentColumns);
+      const bool valid = col0 + row < w.outputs;
+      const T* from = valid ? w.weights + static_cast<std::int64_t>(col0 + row) * w.inputs_padded +
+                                  step * kStepK + chunk * 8
+                            : w.weights;
+      copy_async(weights + step * kWeightStep + shared_offset(row, chunk), from, valid);
+    }
+  }
+  wait_for_kernels_before();
+  if (idle) return;
+
+  auto copy_rows = [&](int tile) {
+    for (int i = thread; i < kSteps * kGroupRows * 8; i += kGroupThreads) {
+      const int chunk = i % 8, row = i / 8 % kGroupRows, step = i / (8 * kGroupRows);
+      const int from_row = tile * kGroupRows + row, k = step * kStepK + chunk * 8;
+      const bool valid = from_row < rows && k < w.inputs;
+      const T* from = valid ? x.data + from_row * x.stride + k : x.data;
+      copy_async(a + step * kRowStep + shared_offset(row, chunk), from, valid);
+    }
+    commit_copies();
+  };
+  int tile = blockIdx.y * kResidentGroups + group;
+  copy_rows(tile);  // of a tile behind the last one come zeros
+  wait_copies<0>();
+  show_copies_to_products();
+  __syncthreads();  // the weights came from both warpgroups
+  while (tile < tiles) {
+    GroupSums sums[kResidentPieces] = {};
+#pragma unroll
+    for (int piece = 0; piece < kResidentPieces; ++piece) pin(sums[piece]);
+    begin_products();
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      const std::uint64_t at_a = describe_tile(a + step * kRowStep);
+      const std::uint64_t at_b = describe_tile(weights + step * kWeightStep);
+#pragma unroll
+      for (int kk = 0; kk < kStepK / 16; ++kk)
+#pragma unroll
+        for (int piece = 0; piece < kResidentPieces; ++piece)
+          group_multiply_add<T>(
+              sums[piece], at_a + kk * kDescriptorStep,
+              at_b + kk * kDescriptorStep + piece * (kGroupColumns * kStepK * sizeof(T) / 16));
+    }
+    commit_products();
+    wait_products<0>();
+#pragma unroll
+    for (int piece = 0; piece < kResidentPieces; ++piece) pin(sums[piece]);
+    group_barrier(group);  // all four warps are done with the rows
+    const int first_row = tile * kGroupRows + thread / kWarp * 16;
+    tile += gridDim.y * kResidentGroups;
+    if (tile < tiles) copy_rows(tile);
+#pragma unroll
+    for (int piece = 0; piece < kResidentPieces; ++piece)
+      hand_out(sums[piece], first_row, col0 + piece * kGroupColumns, rows, w.outputs, epilogue);
+    wait_copies<0>();
+    show_copies_to_products();
+    group_barrier(group);
+  }
+#endif
+}
+
+// Whole rows, 64 a block, in a pipeline: of two warpgroups each has half of the columns. A stage is filled
+// again when the products that read it, two steps back, are done.
+constexpr int kRowStages = 5;
+constexpr int kRowStageBytes = 2 * (kGroupRows + kRowOutputs) * kStepK;
+constexpr int kRowSharedBytes = kRowStages * kRowStageBytes + kSwizzleBytes;
+constexpr int kRowThreads = kRowOutputs / kGroupColumns * kGroupThreads;
+
+template <bool kStem, typename T>
+__global__ void __launch_bounds__(kRowThreads, 1)
+    multiply_rows_wgmma(Rows<T> x, Matrix<T> w, RowEpilogue<T> epilogue) {
+#ifdef SIDEWINDER_WGMMA
+  extern __shared__ __align__(128) unsigned char shared_bytes[];
+  __shared__ float partial[kSquareGroups][kGroupRows];
+  constexpr int kStage = kRowStageBytes / 2, kAhead = kRowStages - 2;
+  T* shared = reinterpret_cast<T*>(swizzle_aligned(shared_bytes));
+  const int thread = threadIdx.x, lane = thread % kWarp, group = thread / kGroupThreads;
+  const int warp_row = thread % kGroupThreads / kWarp * 16, warp_col = group * kGroupColumns;
+  const int row0 = blockIdx.x * kGroupRows, steps = w.inputs_padded / kStepK;
+  const int rows = *x.count;  // older than the kernel before this one
+
+  auto copy_weights = [&](int step) {
+    T* b = shared + step % kRowStages * kStage + kGroupRows * kStepK;
+    for (int i = thread; i < kRowOutputs * 8; i += kRowThreads) {
+      const int row = i / 8, chunk = i % 8;
+      copy_async(b + shared_offset(row, chunk),
+                 w.weights + static_cast<std::int64_t>(row) * w.inputs_padded + step * kStepK + chunk * 8, true);
+    }
+  };
+  auto copy_rows = [&](int step) {
+    T* a = shared + step % kRowStages * kStage;
+    for (int i = thread; i < kGroupRows * 8; i += kRowThreads) {
+      const int row = i / 8, chunk = i % 8, k = step * kStepK + chunk * 8;
+      const bool valid = row0 + row < rows && k < w.inputs;
+      const T* from = valid ? x.data + (row0 + row) * x.stride + k : x.data;
+      copy_async(a + shared_offset(row, chunk), from, valid);
+    }
+  };
+
+  GroupSums sums = {};
+  if (row0 < rows) {
+    for (int step = 0; step < kAhead; ++step)
+      if (step < steps) copy_weights(step);
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int j = 0; j < kGroupColumns / 8; j += 2) {
+        const int row = row0 + warp_row + 8 * half + lane / 4;
+        float4 v{};
+        if (row < rows) v = row_start<kStem>(epilogue, row, warp_col + 8 * j + 4 * (lane % 4));
+        sums[0][j][2 * half] = v.x;
+        sums[0][j][2 * half + 1] = v.y;
+        sums[0][j + 1][2 * half] = v.z;
+        sums[0][j + 1][2 * half + 1] = v.w;
+      }
+  }
+  wait_for_kernels_before();
+  if (row0 >= rows) return;
+  for (int step = 0; step < kAhead; ++step) {
+    if (step < steps) copy_rows(step);
+    commit_copies();
+  }
+  auto multiply_stage = [&](int step) {
+    wait_copies<kAhead - 1>();
+    show_copies_to_products();
+    __syncthreads();  // the stage is there for all, and the products of two steps back are done in all warps
+    if (const int next = step + kAhead; next < steps) {
+      copy_weights(next);
+      copy_rows(next);
+    }
+    commit_copies();
+    begin_products();
+    const T* a = shared + step % kRowStages * kStage;
+    const std::uint64_t at_a = describe_tile(a);
+    const std::uint64_t at_b = describe_tile(a + kGroupRows * kStepK + warp_col * kStepK);
+#pragma unroll
+    for (int kk = 0; kk < kStepK / 16; ++kk)
+      group_multiply_add<T>(sums, at_a + kk * kDescriptorStep, at_b + kk * kDescriptorStep);
+    commit_products();
+  };
+  // The first by itself: ptxas lets products stay in flight only around a loop that begins with products' sums.
+  pin(sums);
+  multiply_stage(0);
+  wait_products<0>();
+  for (int step = 1; step < steps; ++step) {
+    multiply_stage(step);
+    wait_products<1>();
+  }
+  wait_products<0>();
+  pin(sums);
+  norm_rows<kStem>(sums, partial, row0, warp_row, warp_col, rows, epilogue);
+#endif
 }
 
 // ---- Float32 ---------------------------------------------------------------------------------------------
@@ -435,6 +640,8 @@ __global__ void __launch_bounds__(kFloatThreads)
 
 // ---- Launching -------------------------------------------------------------------------------------------
 
+constexpr int kSharedLimit = 227 << 10;  // bytes of a Hopper block
+
 // Lets a kernel have more than 48 KiB of shared memory; once a device.
 template <auto kKernel>
 void allow_shared(int bytes) {
@@ -448,31 +655,45 @@ void allow_shared(int bytes) {
   done.fetch_or(bit);
 }
 
-template <typename Tile, typename Epilogue>
-void launch_tile(const Rows<__half>& x, const Matrix<__half>& w, const Epilogue& epilogue,
-                 cudaStream_t stream) {
-  allow_shared<multiply_half<Tile, Epilogue>>(Tile::kSharedBytes);
+template <typename Tile, typename T, typename Epilogue>
+void launch_tile(const Rows<T>& x, const Matrix<T>& w, const Epilogue& epilogue, cudaStream_t stream) {
+  allow_shared<multiply_tensor<Tile, T, Epilogue>>(Tile::kSharedBytes);
   const dim3 grid(blocks(w.outputs, Tile::kN), blocks(x.most, Tile::kM));
-  launch(multiply_half<Tile, Epilogue>, grid, Tile::kThreads, Tile::kSharedBytes, stream, x, w, epilogue);
+  launch(multiply_tensor<Tile, T, Epilogue>, grid, Tile::kThreads, Tile::kSharedBytes, stream, x, w, epilogue);
 }
 
-// The tile only decides who computes what, never a bit.
-template <typename Epilogue>
-void multiply(const Rows<__half>& x, const Matrix<__half>& w, const Epilogue& epilogue, int multiprocessors,
+// True, and the product is queued, where wgmma is to do it. Without ProductChoice::small that takes enough
+// rows to fill the multiprocessors.
+template <typename T, typename Epilogue>
+bool multiply_resident_if_chosen(const Rows<T>& x, const Matrix<T>& w, const Epilogue& epilogue,
+                                 const ProductChoice& choice, cudaStream_t stream) {
+  const int across = blocks(w.outputs, kResidentColumns), tiles = blocks(x.most, kGroupRows);
+  if (!choice.wgmma || w.inputs_padded != kResidentInputs) return false;
+  if (!choice.small && across * tiles < choice.multiprocessors) return false;
+  allow_shared<multiply_resident<T, Epilogue>>(kResidentBytes);
+  const int down = std::min(std::max(1, choice.multiprocessors / across), blocks(tiles, kResidentGroups));
+  launch(multiply_resident<T, Epilogue>, dim3(across, down), kResidentGroups * kGroupThreads, kResidentBytes,
+         stream, x, w, epilogue);
+  return true;
+}
+
+// Who computes what never changes a bit (for wgmma ProductChoice says why).
+template <typename T, typename Epilogue>
+void multiply(const Rows<T>& x, const Matrix<T>& w, const Epilogue& epilogue, const ProductChoice& choice,
               cudaStream_t stream) {
+  if (multiply_resident_if_chosen(x, w, epilogue, choice, stream)) return;
   constexpr bool kGated = Epilogue::kQuads == 2;
   if (x.most <= 64)
     launch_tile<std::conditional_t<kGated, SmallGatedTile, SmallTile>>(x, w, epilogue, stream);
-  else if (blocks(x.most, LargeTile::kM) * blocks(w.outputs, LargeTile::kN) >= multiprocessors)
+  else if (blocks(x.most, LargeTile::kM) * blocks(w.outputs, LargeTile::kN) >= choice.multiprocessors)
     launch_tile<LargeTile>(x, w, epilogue, stream);
   else
     launch_tile<MiddleTile>(x, w, epilogue, stream);
 }
 
 // For few outputs (x_proj).
-template <typename Epilogue>
-void multiply_narrow(const Rows<__half>& x, const Matrix<__half>& w, const Epilogue& epilogue,
-                     cudaStream_t stream) {
+template <typename T, typename Epilogue>
+void multiply_narrow(const Rows<T>& x, const Matrix<T>& w, const Epilogue& epilogue, cudaStream_t stream) {
   if (x.most <= 64)
     launch_tile<SmallNarrowTile>(x, w, epilogue, stream);
   else
@@ -480,7 +701,7 @@ void multiply_narrow(const Rows<__half>& x, const Matrix<__half>& w, const Epilo
 }
 
 template <typename Epilogue>
-void multiply(const Rows<float>& x, const Matrix<float>& w, const Epilogue& epilogue, int,
+void multiply(const Rows<float>& x, const Matrix<float>& w, const Epilogue& epilogue, const ProductChoice&,
               cudaStream_t stream) {
   const dim3 grid(blocks(w.outputs, kFloatTile * Epilogue::kQuads), blocks(x.most, kFloatTile));
   launch(multiply_float<Epilogue>, grid, kFloatThreads, 0, stream, x, w, epilogue);
@@ -489,18 +710,24 @@ void multiply(const Rows<float>& x, const Matrix<float>& w, const Epilogue& epil
 template <typename Epilogue>
 void multiply_narrow(const Rows<float>& x, const Matrix<float>& w, const Epilogue& epilogue,
                      cudaStream_t stream) {
-  multiply(x, w, epilogue, 0, stream);
+  multiply(x, w, epilogue, {}, stream);
 }
 
-template <bool kStem>
-void multiply_rows(const Rows<__half>& x, const Matrix<__half>& w, const RowEpilogue& epilogue,
-                   int multiprocessors, cudaStream_t stream) {
+template <bool kStem, typename T>
+void multiply_rows(const Rows<T>& x, const Matrix<T>& w, const RowEpilogue<T>& epilogue,
+                   const ProductChoice& choice, cudaStream_t stream) {
+  if (choice.wgmma && (choice.small || x.most > kGroupRows / 2 * choice.multiprocessors)) {
+    allow_shared<multiply_rows_wgmma<kStem, T>>(kRowSharedBytes);
+    launch(multiply_rows_wgmma<kStem, T>, blocks(x.most, kGroupRows), kRowThreads, kRowSharedBytes, stream, x, w,
+           epilogue);
+    return;
+  }
   auto launch_rows = [&]<typename Tile>(Tile) {
-    allow_shared<multiply_rows_kernel<Tile, kStem>>(Tile::kSharedBytes);
-    launch(multiply_rows_kernel<Tile, kStem>, blocks(x.most, Tile::kM), Tile::kThreads, Tile::kSharedBytes,
+    allow_shared<multiply_rows_kernel<Tile, kStem, T>>(Tile::kSharedBytes);
+    launch(multiply_rows_kernel<Tile, kStem, T>, blocks(x.most, Tile::kM), Tile::kThreads, Tile::kSharedBytes,
            stream, x, w, epilogue);
   };
-  if (x.most <= SmallRowTile::kM * multiprocessors)
+  if (x.most <= SmallRowTile::kM * choice.multiprocessors)
     launch_rows(SmallRowTile{});
   else
     launch_rows(RowTile{});

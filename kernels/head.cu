@@ -91,6 +91,8 @@ template void rms_norm(const float*, const float*, int, float, float*, const std
                        cudaStream_t);
 template void rms_norm(const float*, const float*, int, float, __half*, const std::int32_t*, int,
                        cudaStream_t);
+template void rms_norm(const float*, const float*, int, float, __nv_bfloat16*, const std::int32_t*, int,
+                       cudaStream_t);
 
 void read_tokens(const DeviceWave& wave, const std::int32_t* row_segment, const float* logits,
                  const float* bias, int width, int vocab, const HeadOutputs& out, cudaStream_t stream) {

@@ -1,7 +1,6 @@
 #include <type_traits>
 
-#include "kernels/device_math.cuh"
-#include "kernels/launch.cuh"
+#include "kernels/gemm.cuh"
 #include "kernels/mixer.cuh"
 
 namespace sidewinder::cuda {
@@ -13,22 +12,23 @@ constexpr int kThreads = 128;
 constexpr int kConvRows = 8;  // rows a thread works through with its taps in registers
 constexpr int kScanRows = 8;  // rows whose inputs are fetched together
 
-template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    convolve_kernel(DeviceWave wave, MixerShape shape, const std::int32_t* row_segment, const T* uz,
-                    const float* weight, const float* bias, T* u) {
-  const int e = shape.d_inner;
-  const int row0 = blockIdx.x * kConvRows, c = 4 * (blockIdx.y * kThreads + threadIdx.x);
-  // Counts and segments are older than the kernel before this one, so they may be read ahead of the wait.
-  const int rows = min(kConvRows, wave.counts->rows - row0);
-  float4 b{}, w[kTaps];
-  if (rows > 0 && c < e) {
-    b = load4(bias + c);
+// Weights of four channels' convolution, in registers.
+struct ConvTaps {
+  float4 bias{}, taps[kTaps]{};
+  __device__ void load(const float* weight, const float* bias_of, int d_inner, int c) {
+    bias = load4(bias_of + c);
 #pragma unroll
-    for (int k = 0; k < kTaps; ++k) w[k] = load4(weight + k * e + c);
+    for (int k = 0; k < kTaps; ++k) taps[k] = load4(weight + k * d_inner + c);
   }
-  wait_for_kernels_before();
-  if (rows <= 0 || c >= e) return;
+};
+
+// SiLU of the convolution for channels c to c + 3 of rows row0 to row0 + rows - 1, rows at most kConvRows:
+// give(r, values) for each.
+template <typename T, typename Give>
+__device__ inline void convolve_rows(const DeviceWave& wave, const MixerShape& shape,
+                                     const std::int32_t* row_segment, const T* uz, const ConvTaps& weights,
+                                     int row0, int rows, int c, Give&& give) {
+  const int e = shape.d_inner;
   float4 own[kConvRows];
 #pragma unroll
   for (int r = 0; r < kConvRows; ++r)
@@ -52,12 +52,91 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int k = 0; k < kTaps - 1; ++k) in[k] = in[k + 1];
     in[kTaps - 1] = own[r];
-    float4 sum = b;
+    float4 sum = weights.bias;
 #pragma unroll
-    for (int k = 0; k < kTaps; ++k)
-      sum = {fmaf(w[k].x, in[k].x, sum.x), fmaf(w[k].y, in[k].y, sum.y), fmaf(w[k].z, in[k].z, sum.z),
-             fmaf(w[k].w, in[k].w, sum.w)};
-    store4(u + static_cast<std::int64_t>(row) * e + c, {silu(sum.x), silu(sum.y), silu(sum.z), silu(sum.w)});
+    for (int k = 0; k < kTaps; ++k) {
+      const float4 w = weights.taps[k];
+      sum = {fmaf(w.x, in[k].x, sum.x), fmaf(w.y, in[k].y, sum.y), fmaf(w.z, in[k].z, sum.z),
+             fmaf(w.w, in[k].w, sum.w)};
+    }
+    give(r, float4{silu(sum.x), silu(sum.y), silu(sum.z), silu(sum.w)});
+  }
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    convolve_kernel(DeviceWave wave, MixerShape shape, const std::int32_t* row_segment, const T* uz,
+                    const float* weight, const float* bias, T* u) {
+  const int e = shape.d_inner;
+  const int row0 = blockIdx.x * kConvRows, c = 4 * (blockIdx.y * kThreads + threadIdx.x);
+  // Counts and segments are older than the kernel before this one, so they may be read ahead of the wait.
+  const int rows = min(kConvRows, wave.counts->rows - row0);
+  ConvTaps weights;
+  if (rows > 0 && c < e) weights.load(weight, bias, e, c);
+  wait_for_kernels_before();
+  if (rows <= 0 || c >= e) return;
+  convolve_rows(wave, shape, row_segment, uz, weights, row0, rows, c, [&](int r, float4 value) {
+    store4(u + static_cast<std::int64_t>(row0 + r) * e + c, value);
+  });
+}
+
+constexpr int kProjectRows = 32;  // a block
+constexpr int kProjectThreads = 256;
+
+template <typename T>
+int project_bytes(const MixerShape& shape, const Matrix<T>& x_proj) {
+  return (kProjectRows + x_proj.outputs) * shape.d_inner * static_cast<int>(sizeof(T));
+}
+
+// The convolution of a block's rows goes to `u`, and to shared memory as x_proj's input. The sums of x_proj have
+// the order that kernels/gemm.cuh's tiles give them.
+template <typename T>
+__global__ void __launch_bounds__(kProjectThreads, 2)
+    convolve_and_project_kernel(DeviceWave wave, MixerShape shape, const std::int32_t* row_segment, const T* uz,
+                                const float* weight, const float* bias, Matrix<T> x_proj, T* u,
+                                float* projection) {
+  extern __shared__ __align__(128) unsigned char shared_bytes[];
+  const int e = shape.d_inner, steps = e / kStepK, outputs = x_proj.outputs;
+  T* a = reinterpret_cast<T*>(shared_bytes);    // (steps, kProjectRows, kStepK)
+  T* b = a + steps * kProjectRows * kStepK;     // (steps, outputs, kStepK)
+  const int row0 = blockIdx.x * kProjectRows, all_rows = wave.counts->rows;
+  const int rows = min(kProjectRows, all_rows - row0);
+  if (rows > 0) {
+    for (int i = threadIdx.x; i < steps * outputs * 8; i += kProjectThreads) {
+      const int chunk = i % 8, out = i / 8 % outputs, step = i / 8 / outputs;
+      copy_async(b + step * outputs * kStepK + shared_offset(out, chunk),
+                 x_proj.weights + out * x_proj.inputs_padded + step * kStepK + chunk * 8, true);
+    }
+    commit_copies();
+  }
+  constexpr int kQuadThreads = kProjectThreads / 2;  // side by side over the channels
+  const int piece = threadIdx.x / kQuadThreads * kConvRows;
+  const int first_c = 4 * (threadIdx.x % kQuadThreads);
+  ConvTaps weights;
+  if (rows > 0 && first_c < e) weights.load(weight, bias, e, first_c);
+  wait_for_kernels_before();
+  if (rows <= 0) return;
+  for (int c = first_c; c < e; c += 4 * kQuadThreads) {
+    if (c != first_c) weights.load(weight, bias, e, c);
+    T* column = a + c / kStepK * kProjectRows * kStepK + c % 8;
+    for (int first = piece; first < rows; first += 2 * kConvRows)
+      convolve_rows(wave, shape, row_segment, uz, weights, row0 + first, min(kConvRows, rows - first), c,
+                    [&](int r, float4 value) {
+                      store4(u + static_cast<std::int64_t>(row0 + first + r) * e + c, value);
+                      store4(column + shared_offset(first + r, c % kStepK / 8), value);
+                    });
+  }
+  wait_copies<0>();
+  __syncthreads();
+  const int lane = threadIdx.x % kWarp, tiles = kProjectRows / 16 * (outputs / 16);
+  for (int tile = threadIdx.x / kWarp; tile < tiles; tile += kProjectThreads / kWarp) {
+    const int m = tile % (kProjectRows / 16) * 16, n = tile / (kProjectRows / 16) * 16;
+    if (m >= rows) continue;
+    float sums[1][2][4] = {};
+    for (int step = 0; step < steps; ++step)
+      multiply_step<SmallNarrowTile>(a + step * kProjectRows * kStepK, b + step * outputs * kStepK, m, n, lane,
+                                     sums);
+    hand_out(sums, row0 + m, n, all_rows, outputs, StoreFloat{projection, outputs});
   }
 }
 
@@ -89,8 +168,7 @@ __global__ void __launch_bounds__(kThreads, resident_blocks(kRank))
   const int e = shape.d_inner, c0 = blockIdx.x * kThreads, c = c0 + threadIdx.x;
   const int segments = wave.counts->segments;
 
-  // State, u and uz are older than the kernel before this one (x_proj), which writes the projection alone:
-  // they may be fetched before the wait.
+  // State and uz are older than the kernel before this one: they may be fetched before the wait.
   auto fetch_old = [&](Stage& stage, const WaveSegment& segment, int t0) {
     const int count = min(kScanRows, segment.rows - t0);
     const std::int64_t row0 = segment.first_row + t0;
@@ -103,7 +181,6 @@ __global__ void __launch_bounds__(kThreads, resident_blocks(kRank))
     }
     for (int i = threadIdx.x; i < count * kChunks; i += kThreads) {
       const int t = i / kChunks, at = i % kChunks * kChunk;
-      copy_async(&stage.inputs[t][at], u + (row0 + t) * e + c0 + at, true);
       copy_async(&stage.gates[t][at], uz + (row0 + t) * 2 * e + e + c0 + at, true);
     }
     if (t0 + count < segment.rows) return;
@@ -114,9 +191,14 @@ __global__ void __launch_bounds__(kThreads, resident_blocks(kRank))
                    uz + static_cast<std::int64_t>(segment.first_row + t) * 2 * e + c0 + at, true);
     }
   };
-  auto fetch_projection = [&](Stage& stage, const WaveSegment& segment, int t0) {
+  auto fetch_new = [&](Stage& stage, const WaveSegment& segment, int t0) {
     const int count = min(kScanRows, segment.rows - t0);
-    const float* from = projection + static_cast<std::int64_t>(segment.first_row + t0) * Stage::kProjected;
+    const std::int64_t row0 = segment.first_row + t0;
+    for (int i = threadIdx.x; i < count * kChunks; i += kThreads) {
+      const int t = i / kChunks, at = i % kChunks * kChunk;
+      copy_async(&stage.inputs[t][at], u + (row0 + t) * e + c0 + at, true);
+    }
+    const float* from = projection + row0 * Stage::kProjected;
     for (int i = threadIdx.x; i < count * Stage::kProjected / 4; i += kThreads)
       copy_async(&stage.projection[0][0] + 4 * i, from + 4 * i, true);
   };
@@ -134,7 +216,7 @@ __global__ void __launch_bounds__(kThreads, resident_blocks(kRank))
   for (int r = 0; r < kRank; ++r) dt_weight[r] = weights.dt_weight[r * e + c];
   const float dt_bias = weights.dt_bias[c], skip = weights.skip[c];
   wait_for_kernels_before();
-  if (index < segments) fetch_projection(stages[0], wave.segments[index], 0);
+  if (index < segments) fetch_new(stages[0], wave.segments[index], 0);
   commit_copies();
 
   while (index < segments) {
@@ -145,7 +227,7 @@ __global__ void __launch_bounds__(kThreads, resident_blocks(kRank))
     const int next = last ? first_with_rows(index + gridDim.y) : index, next_t0 = last ? 0 : t0 + kScanRows;
     if (next < segments) {
       fetch_old(stages[1 - current], wave.segments[next], next_t0);
-      fetch_projection(stages[1 - current], wave.segments[next], next_t0);
+      fetch_new(stages[1 - current], wave.segments[next], next_t0);
     }
     commit_copies();
     wait_copies<1>();
@@ -213,6 +295,22 @@ void convolve(const DeviceWave& wave, const MixerShape& shape, const std::int32_
 }
 
 template <typename T>
+bool convolve_and_project(const DeviceWave& wave, const MixerShape& shape, const std::int32_t* row_segment,
+                          const T* uz, const float* weight, const float* bias, const Matrix<T>& x_proj, T* u,
+                          float* projection, cudaStream_t stream) {
+  if constexpr (std::is_same_v<T, float>) {
+    return false;
+  } else {
+    const int shared = project_bytes(shape, x_proj);
+    if (shared > kSharedLimit) return false;
+    allow_shared<convolve_and_project_kernel<T>>(kSharedLimit);
+    launch(convolve_and_project_kernel<T>, blocks(wave.most_rows, kProjectRows), kProjectThreads, shared, stream,
+           wave, shape, row_segment, uz, weight, bias, x_proj, u, projection);
+    return true;
+  }
+}
+
+template <typename T>
 void scan(const DeviceWave& wave, const MixerShape& shape, const ScanWeights& weights, const T* uz,
           const float* projection, T* u, int multiprocessors, cudaStream_t stream) {
   auto launch_rank = [&]<int kRank>(std::integral_constant<int, kRank>) {
@@ -236,10 +334,14 @@ void scan(const DeviceWave& wave, const MixerShape& shape, const ScanWeights& we
 #define SIDEWINDER_INSTANTIATE(T)                                                                           \
   template void convolve(const DeviceWave&, const MixerShape&, const std::int32_t*, const T*, const float*, \
                          const float*, T*, cudaStream_t);                                                   \
+  template bool convolve_and_project(const DeviceWave&, const MixerShape&, const std::int32_t*, const T*,   \
+                                     const float*, const float*, const Matrix<T>&, T*, float*,              \
+                                     cudaStream_t);                                                         \
   template void scan(const DeviceWave&, const MixerShape&, const ScanWeights&, const T*, const float*, T*,  \
                      int, cudaStream_t);
 SIDEWINDER_INSTANTIATE(float)
 SIDEWINDER_INSTANTIATE(__half)
+SIDEWINDER_INSTANTIATE(__nv_bfloat16)
 #undef SIDEWINDER_INSTANTIATE
 
 }  // namespace sidewinder::cuda

@@ -7,6 +7,7 @@
 #include <cuda_runtime.h>
 
 #include "kernels/front_end.cuh"
+#include "kernels/matrix.cuh"
 
 namespace sidewinder::cuda {
 
@@ -22,6 +23,13 @@ struct MixerShape {
 template <typename T>
 void convolve(const DeviceWave& wave, const MixerShape& shape, const std::int32_t* row_segment, const T* uz,
               const float* weight, const float* bias, T* u, cudaStream_t stream);
+
+// The same, and with it projection (rows, x_proj.outputs) = u x_proj^T, in one kernel. False, and nothing is done,
+// where that does not fit a block's shared memory or T is float.
+template <typename T>
+bool convolve_and_project(const DeviceWave& wave, const MixerShape& shape, const std::int32_t* row_segment,
+                          const T* uz, const float* weight, const float* bias, const Matrix<T>& x_proj, T* u,
+                          float* projection, cudaStream_t stream);
 
 struct ScanWeights {
   const float* dt_weight;  // (dt_rank, d_inner)

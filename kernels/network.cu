@@ -11,20 +11,19 @@ namespace sidewinder::cuda {
 namespace {
 
 std::size_t element_bytes(const PackedModel& model) {
-  return model.precision == CudaPrecision::Float16 ? 2 : 4;
+  return model.precision == CudaPrecision::Float32 ? 4 : 2;
 }
 
 template <typename T>
 class NetworkOf final : public Network {
  public:
-  NetworkOf(const PackedModel& model, const StateLayout& layout)
-      : config_(model.config), memory_(model.bytes.size()) {
+  NetworkOf(const PackedModel& model, const StateLayout& layout, const CudaOptions& options)
+      : config_(model.config),
+        choice_(choose_products(options.products, model.precision)),
+        fuse_convolution_(options.fuse_convolution),
+        memory_(model.bytes.size()) {
     check(cudaMemcpy(memory_.as<void>(), model.bytes.data(), model.bytes.size(), cudaMemcpyHostToDevice),
           "uploading the weights");
-    int device = 0;
-    check(cudaGetDevice(&device), "asking for the current device");
-    check(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, device),
-          "asking for the multiprocessors");
     const FeatureConfig& shape = config_.features;
     tables_ = {floats(model.window),
                at<float2>(model.twiddles),
@@ -61,6 +60,8 @@ class NetworkOf final : public Network {
     head_ = matrix(model.head);
     head_bias_ = floats(model.head_bias);
   }
+
+  const ProductChoice& products() const override { return choice_; }
 
   void run(const DeviceWave& wave, const Workspace& workspace, const StepOutputs& out, cudaStream_t stream,
            GroupListener* listener) const override {
@@ -121,7 +122,7 @@ class NetworkOf final : public Network {
     compute_features(wave, tables_, front_state_, features, stream);
     done("features");
     const Rows<T> windows{features, 2 * mels, &wave.counts->conv1_rows, 2 * wave.most_stem_rows};
-    multiply(windows, conv1_, StoreBiasSilu<T>{conv1, d, conv1_bias_}, multiprocessors_, stream);
+    multiply(windows, conv1_, StoreBiasSilu<T>{conv1, d, conv1_bias_}, choice_, stream);
     done("stem products");
     turn_over_features(wave, front_state_, features, conv1, stream);
     done("stem state");
@@ -138,14 +139,14 @@ class NetworkOf final : public Network {
 
   void stem_product(const Rows<T>& pairs, float* stem, cudaStream_t stream) const {
     const int d = config_.d_model;
-    if constexpr (std::is_same_v<T, __half>) {
+    if constexpr (!std::is_same_v<T, float>) {
       if (d == kRowOutputs) {
-        multiply_rows<true>(pairs, conv2_, {stem, conv2_bias_, stem_norm_, config_.norm_eps, nullptr},
-                            multiprocessors_, stream);
+        multiply_rows<true>(pairs, conv2_, RowEpilogue<T>{stem, conv2_bias_, stem_norm_, config_.norm_eps, nullptr},
+                            choice_, stream);
         return;
       }
     }
-    multiply(pairs, conv2_, StoreBiasSilu<float>{stem, d, conv2_bias_}, multiprocessors_, stream);
+    multiply(pairs, conv2_, StoreBiasSilu<float>{stem, d, conv2_bias_}, choice_, stream);
     rms_norm(stem, stem_norm_, d, config_.norm_eps, stem, pairs.count, pairs.most, stream);
   }
 
@@ -154,14 +155,14 @@ class NetworkOf final : public Network {
                         cudaStream_t stream) const {
     const int d = config_.d_model;
     T* normed = static_cast<T*>(space.normed);
-    if constexpr (std::is_same_v<T, __half>) {
+    if constexpr (!std::is_same_v<T, float>) {
       if (d == kRowOutputs) {
-        multiply_rows<false>(in, w, {space.x, nullptr, norm, config_.norm_eps, normed}, multiprocessors_,
+        multiply_rows<false>(in, w, RowEpilogue<T>{space.x, nullptr, norm, config_.norm_eps, normed}, choice_,
                              stream);
         return;
       }
     }
-    multiply(in, w, AddTo{space.x, d}, multiprocessors_, stream);
+    multiply(in, w, AddTo{space.x, d}, choice_, stream);
     rms_norm(space.x, norm, d, config_.norm_eps, normed, in.count, in.most, stream);
   }
 
@@ -176,21 +177,37 @@ class NetworkOf final : public Network {
     auto rows = [&](const T* data, int width) {
       return Rows<T>{data, width, &wave.counts->rows, wave.most_rows};
     };
-    multiply(rows(normed, d), layer.in_proj, StoreActivation<T>{wide, 2 * e, e}, multiprocessors_, stream);
+    multiply(rows(normed, d), layer.in_proj, StoreActivation<T>{wide, 2 * e, e}, choice_, stream);
     done("in_proj");
-    convolve(wave, layer.shape, space.row_segment, wide, layer.conv_weight, layer.conv_bias, u, stream);
-    done("convolution");
-    multiply_narrow(rows(u, e), layer.x_proj, StoreFloat{space.projection, layer.x_proj.outputs}, stream);
-    done("x_proj");
-    scan(wave, layer.shape, layer.scan, wide, space.projection, u, multiprocessors_, stream);
+    project(layer, wave, space, stream, done);
+    scan(wave, layer.shape, layer.scan, wide, space.projection, u, choice_.multiprocessors, stream);
     done("scan");
     residual_product(rows(u, e), layer.out_proj, space, ff > 0 ? layer.norm2 : next_norm, stream);
     done("out_proj + norm");
     if (ff == 0) return;
-    multiply(rows(normed, d), layer.fc1, StoreGated<T>{wide, ff}, multiprocessors_, stream);
+    multiply(rows(normed, d), layer.fc1, StoreGated<T>{wide, ff}, choice_, stream);
     done("fc1 + gate");
     residual_product(rows(wide, ff), layer.fc2, space, next_norm, stream);
     done("fc2 + norm");
+  }
+
+  // u = SiLU(convolution of wide's left half); projection = x_proj u
+  template <typename Done>
+  void project(const Layer& layer, const DeviceWave& wave, const Workspace& space, cudaStream_t stream,
+               Done&& done) const {
+    const T* wide = static_cast<const T*>(space.wide);
+    T* u = static_cast<T*>(space.u);
+    if (fuse_convolution_ &&
+        convolve_and_project(wave, layer.shape, space.row_segment, wide, layer.conv_weight, layer.conv_bias,
+                             layer.x_proj, u, space.projection, stream)) {
+      done("convolution + x_proj");
+      return;
+    }
+    convolve(wave, layer.shape, space.row_segment, wide, layer.conv_weight, layer.conv_bias, u, stream);
+    done("convolution");
+    const Rows<T> rows{u, layer.shape.d_inner, &wave.counts->rows, wave.most_rows};
+    multiply_narrow(rows, layer.x_proj, StoreFloat{space.projection, layer.x_proj.outputs}, stream);
+    done("x_proj");
   }
 
   template <typename Done>
@@ -199,7 +216,7 @@ class NetworkOf final : public Network {
     const int d = config_.d_model;
     float* logits = static_cast<float*>(space.wide);
     const Rows<T> rows{static_cast<const T*>(space.normed), d, &wave.counts->rows, wave.most_rows};
-    multiply(rows, head_, StoreFloat{logits, head_.outputs}, multiprocessors_, stream);
+    multiply(rows, head_, StoreFloat{logits, head_.outputs}, choice_, stream);
     read_tokens(wave, space.row_segment, logits, head_bias_, head_.outputs, config_.vocab_size,
                 {out.tokens, out.log_probs}, stream);
     if (out.encodings != nullptr)
@@ -209,8 +226,9 @@ class NetworkOf final : public Network {
   }
 
   ModelConfig config_;
+  ProductChoice choice_;
+  bool fuse_convolution_;
   DeviceMemory memory_;
-  int multiprocessors_ = 0;
   FeatureTables tables_{};
   FrontState front_state_{};
   Matrix<T> conv1_, conv2_, head_;
@@ -257,9 +275,16 @@ Workspace::Workspace(const PackedModel& model, const WaveLimits& limits) : memor
   place(model, limits, memory_.as<std::byte>());
 }
 
-std::unique_ptr<Network> make_network(const PackedModel& model, const StateLayout& layout) {
-  if (model.precision == CudaPrecision::Float16) return std::make_unique<NetworkOf<__half>>(model, layout);
-  return std::make_unique<NetworkOf<float>>(model, layout);
+std::unique_ptr<Network> make_network(const PackedModel& model, const StateLayout& layout,
+                                      const CudaOptions& options) {
+  switch (model.precision) {
+    case CudaPrecision::Float16:
+      return std::make_unique<NetworkOf<__half>>(model, layout, options);
+    case CudaPrecision::BFloat16:
+      return std::make_unique<NetworkOf<__nv_bfloat16>>(model, layout, options);
+    default:
+      return std::make_unique<NetworkOf<float>>(model, layout, options);
+  }
 }
 
 }  // namespace sidewinder::cuda

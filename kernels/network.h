@@ -10,6 +10,7 @@
 #include "kernels/cuda_check.h"
 #include "kernels/front_end.cuh"
 #include "kernels/packed_model.h"
+#include "kernels/product_choice.h"
 #include "model/state_layout.h"
 
 namespace sidewinder::cuda {
@@ -66,12 +67,16 @@ class Network {
  public:
   virtual ~Network() = default;
 
+  // How products are made.
+  virtual const ProductChoice& products() const = 0;
+
   // Queues the wave. `listener` may be null.
   virtual void run(const DeviceWave& wave, const Workspace& workspace, const StepOutputs& out,
                    cudaStream_t stream, GroupListener* listener) const = 0;
 };
 
-// Copies the weights to the current device.
-std::unique_ptr<Network> make_network(const PackedModel& model, const StateLayout& layout);
+// Copies the weights to the current device. Throws as choose_products does.
+std::unique_ptr<Network> make_network(const PackedModel& model, const StateLayout& layout,
+                                      const CudaOptions& options);
 
 }  // namespace sidewinder::cuda

@@ -84,7 +84,7 @@ class Packer {
     packed.inputs = static_cast<int>(values.size()) / outputs;
     packed.inputs_padded = round_up(packed.inputs, kInputPad);
     packed.outputs = round_up(outputs, kGroup);
-    const bool dealt = model_.precision == CudaPrecision::Float16;
+    const bool dealt = model_.precision != CudaPrecision::Float32;
     std::vector<float> rows(static_cast<std::size_t>(packed.outputs) * packed.inputs_padded);
     for (int row = 0; row < packed.outputs; ++row) {
       int group = row / kGroup;
@@ -94,7 +94,17 @@ class Packer {
       std::copy_n(values.begin() + static_cast<std::ptrdiff_t>(output) * packed.inputs, packed.inputs,
                   rows.begin() + static_cast<std::ptrdiff_t>(row) * packed.inputs_padded);
     }
-    packed.offset = dealt ? add(to_half(rows)) : add(rows);
+    switch (model_.precision) {
+      case CudaPrecision::Float16:
+        packed.offset = add(to_half(rows));
+        break;
+      case CudaPrecision::BFloat16:
+        packed.offset = add(std::vector<Eigen::bfloat16>(rows.begin(), rows.end()));
+        break;
+      case CudaPrecision::Float32:
+        packed.offset = add(rows);
+        break;
+    }
     return packed;
   }
 
@@ -104,7 +114,7 @@ class Packer {
     for (float value : values) {
       if (std::abs(value) > 65504.0f)
         throw ModelError("cuda engine: a weight of " + std::to_string(value) +
-                         " does not fit float16; run this model in float32");
+                         " does not fit float16; run this model in bfloat16 or float32");
       out.emplace_back(value);
     }
     return out;

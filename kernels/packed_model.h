@@ -10,10 +10,10 @@
 
 namespace sidewinder::cuda {
 
-// (outputs, inputs) weights of y = x W^T, in float16 or float32.
+// (outputs, inputs) weights of y = x W^T, in float16, bfloat16 or float32.
 //
 // Inputs are padded with zeros to a multiple of 64. Outputs come in groups of 16, padded to whole groups. In
-// float16 the rows of a group are dealt out as a tensor core deals its results: row 8 t + 2 q + b of a group
+// 16 bits the rows of a group are dealt out as a tensor core deals its results: row 8 t + 2 q + b of a group
 // holds output 4 q + 2 t + b, so that a thread (q of four) ends up with four consecutive outputs. A gated
 // matrix has its groups interleaved: 16 of the first half, then 16 of the second (the gate).
 struct PackedMatrix {

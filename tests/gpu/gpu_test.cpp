@@ -26,6 +26,7 @@
 
 #include "kernels/bench/random_model.h"
 #include "kernels/cuda_engine.h"
+#include "kernels/product_choice.h"
 #include "kernels/wave_plan.h"
 #include "model/capsule.h"
 #include "model/decoder.h"
@@ -193,17 +194,65 @@ std::string text_of(const Heard& heard, const Model& from) {
 }
 
 const char* name_of(CudaPrecision precision) {
-  return precision == CudaPrecision::Float32 ? "Float32" : "Float16";
+  switch (precision) {
+    case CudaPrecision::Float32:
+      return "Float32";
+    case CudaPrecision::Float16:
+      return "Float16";
+    default:
+      return "BFloat16";
+  }
 }
 
-// Every test of the engine, in both precisions.
+const char* name_of(CudaProducts products) {
+  switch (products) {
+    case CudaProducts::Auto:
+      return "Auto";
+    case CudaProducts::Mma:
+      return "Mma";
+    default:
+      return "Wgmma";
+  }
+}
+
+// Every test of the engine, in every precision.
 class CudaEngineTest : public ::testing::TestWithParam<CudaPrecision> {
  protected:
   void SetUp() override {
     if (std::string reason = cuda_unavailable_reason(); !reason.empty()) GTEST_SKIP() << reason;
   }
 
-  bool exact_weights() const { return GetParam() == CudaPrecision::Float32; }
+  // Largest relative error of what the network gives.
+  double tolerance() const {
+    switch (GetParam()) {
+      case CudaPrecision::Float32:
+        return 1e-4;
+      case CudaPrecision::Float16:
+        return 2e-2;
+      default:
+        return 5e-2;
+    }
+  }
+  double feature_tolerance() const {
+    switch (GetParam()) {
+      case CudaPrecision::Float32:
+        return 1e-5;
+      case CudaPrecision::Float16:
+        return 1e-3;
+      default:
+        return 8e-3;
+    }
+  }
+  // Tokens of `count` that may differ from the reference's: bfloat16 rounds this model's float16 weights.
+  std::size_t tokens_that_may_differ(std::size_t count) const {
+    return GetParam() == CudaPrecision::BFloat16 ? count / 50 : 0;
+  }
+  void expect_like(const Heard& there, const Heard& here) const {
+    EXPECT_LE(differing(there.tokens, here.tokens), tokens_that_may_differ(here.tokens.size()));
+    if (GetParam() != CudaPrecision::BFloat16) {
+      EXPECT_EQ(text_of(there, model()), text_of(here, model()));
+    }
+  }
 
   std::unique_ptr<Engine> make(const EngineOptions& options, CudaOptions cuda = {}) const {
     cuda.precision = GetParam();
@@ -212,7 +261,7 @@ class CudaEngineTest : public ::testing::TestWithParam<CudaPrecision> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Precision, CudaEngineTest,
-                         ::testing::Values(CudaPrecision::Float32, CudaPrecision::Float16),
+                         ::testing::Values(CudaPrecision::Float32, CudaPrecision::Float16, CudaPrecision::BFloat16),
                          [](const auto& given) { return std::string(name_of(given.param)); });
 
 struct Golden {
@@ -273,11 +322,11 @@ TEST_P(CudaEngineTest, MatchesTheGoldens) {
         "golden %s %s: log_probs %.2e, h of layer 0 %.2e, of layer %d %.2e, tokens %zu of %zu differ\n", name,
         name_of(GetParam()), error, state_errors[0], model().config.n_layer - 1, state_errors[1], wrong,
         golden.tokens.size());
-    const double most = exact_weights() ? 1e-4 : 2e-2;
+    const double most = tolerance();
     EXPECT_LT(error, most);
     EXPECT_LT(state_errors[0], most);
     EXPECT_LT(state_errors[1], most);
-    EXPECT_EQ(wrong, 0u);
+    EXPECT_LE(wrong, tokens_that_may_differ(golden.tokens.size()));
   }
 }
 
@@ -312,7 +361,7 @@ TEST_P(CudaEngineTest, FeaturesMatchTheGolden) {
   ASSERT_GT(expected.size(), 80u * 100);
   const double error = relative_error(got, expected);
   std::printf("features %s: %.2e\n", name_of(GetParam()), error);
-  EXPECT_LT(error, exact_weights() ? 1e-5 : 1e-3);
+  EXPECT_LT(error, feature_tolerance());
 }
 
 TEST_P(CudaEngineTest, AgreesWithTheCpuEngine) {
@@ -330,9 +379,9 @@ TEST_P(CudaEngineTest, AgreesWithTheCpuEngine) {
     std::printf("cpu %s %s: log_probs %.2e, encodings %.2e, tokens %zu of %zu differ\n  \"%s\"\n", name,
                 name_of(GetParam()), log_probs, encodings, differing(there.tokens, here.tokens),
                 here.tokens.size(), text_of(there, model()).c_str());
-    EXPECT_LT(log_probs, exact_weights() ? 1e-4 : 2e-2);
-    EXPECT_LT(encodings, exact_weights() ? 1e-4 : 2e-2);
-    EXPECT_EQ(text_of(there, model()), text_of(here, model()));
+    EXPECT_LT(log_probs, tolerance());
+    EXPECT_LT(encodings, tolerance());
+    expect_like(there, here);
   }
 }
 
@@ -353,7 +402,7 @@ TEST_P(CudaEngineTest, AgreesOnAnotherShape) {
     const Heard there = listen(*gpu, 1, samples, 7'000), here = listen(*cpu, 0, samples, 7'000);
     const double error = relative_error(there.encodings, here.encodings);
     std::printf("d_model %d %s: encodings %.2e\n", shape.d_model, name_of(GetParam()), error);
-    EXPECT_LT(error, exact_weights() ? 1e-4 : 2e-2);
+    EXPECT_LT(error, tolerance());
     EXPECT_EQ(listen(*gpu, 2, samples, 640).hash(), there.hash());
   }
   fs::remove_all(folder);
@@ -499,7 +548,7 @@ TEST_P(CudaEngineTest, EmptyAndShortStreams) {
     EXPECT_EQ(there.tokens.size(),
               static_cast<std::size_t>(model().config.total_frames(static_cast<std::int64_t>(count))));
     EXPECT_EQ(there.first_frame, here.first_frame);
-    EXPECT_LT(relative_error(there.log_probs, here.log_probs), exact_weights() ? 1e-4 : 2e-2);
+    EXPECT_LT(relative_error(there.log_probs, here.log_probs), tolerance());
   }
   std::vector<StreamOutput> none;
   engine->step({}, none);
@@ -548,7 +597,7 @@ TEST_P(CudaEngineTest, FloatSamples) {
   auto cpu = make_cpu_engine(model(), everything(1, 16'000));
   EXPECT_LT(
       relative_error(listen(*engine, 0, samples, 4'000).log_probs, listen(*cpu, 0, samples, 4'000).log_probs),
-      exact_weights() ? 1e-4 : 2e-2);
+      tolerance());
 }
 
 TEST_P(CudaEngineTest, StreamMovesBetweenEngines) {
@@ -584,8 +633,8 @@ TEST_P(CudaEngineTest, StreamMovesBetweenEngines) {
     if (!both) {
       EXPECT_EQ(heard.hash(), wanted.hash());
     }
-    EXPECT_EQ(text_of(heard, model()), text_of(on_cpu, model()));
-    EXPECT_LT(relative_error(heard.log_probs, on_cpu.log_probs), exact_weights() ? 1e-4 : 2e-2);
+    expect_like(heard, on_cpu);
+    EXPECT_LT(relative_error(heard.log_probs, on_cpu.log_probs), tolerance());
   }
 
   std::vector<std::byte> damaged = saved(*gpu, 0);
@@ -663,6 +712,90 @@ TEST_P(CudaEngineTest, RefusesWithFigures) {
   cuda.device = 0;
   cuda.lanes = 9;
   EXPECT_THROW(make_cuda_engine(model(), everything(1, 1), cuda), std::invalid_argument);
+}
+
+// ---- Products --------------------------------------------------------------------------------------------
+
+class CudaProductTest : public ::testing::TestWithParam<CudaPrecision> {
+ protected:
+  void SetUp() override {
+    if (std::string reason = cuda_unavailable_reason(); !reason.empty()) GTEST_SKIP() << reason;
+    if (!cuda::wgmma_runs()) GTEST_SKIP() << "this GPU has no wgmma";
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Precision, CudaProductTest,
+                         ::testing::Values(CudaPrecision::Float16, CudaPrecision::BFloat16),
+                         [](const auto& given) { return std::string(name_of(given.param)); });
+
+// Both kinds of tile are right; and unless every bit is the same, Auto leaves wgmma alone.
+TEST_P(CudaProductTest, WgmmaAgainstMma) {
+  struct Shape {
+    int rows, inputs, outputs;
+  };
+  std::size_t values = 0, different = 0;
+  for (const Shape& shape : {Shape{64, 256, 512}, Shape{1'000, 256, 1'024}, Shape{131, 240, 416}, Shape{7, 256, 48},
+                             Shape{500, 512, 256}, Shape{64, 768, 256}, Shape{9'001, 64, 256}})
+    for (int spread : {0, 3, 12}) {
+      const cuda::ProductComparison got =
+          cuda::compare_products(GetParam(), shape.rows, shape.inputs, shape.outputs, spread,
+                                 static_cast<std::uint32_t>(shape.rows + spread));
+      values += got.values;
+      different += got.different;
+      std::printf("product %s (%d, %d) x (%d, %d), spread 2^%d: %zu of %zu differ in a bit; error mma %.1e, "
+                  "wgmma %.1e\n",
+                  name_of(GetParam()), shape.rows, shape.inputs, shape.outputs, shape.inputs, spread, got.different,
+                  got.values, got.largest_error, got.largest_other);
+      EXPECT_LT(got.largest_error, 1e-5);
+      EXPECT_LT(got.largest_other, 1e-5);
+    }
+  const bool chosen = cuda::choose_products(CudaProducts::Auto, GetParam()).wgmma;
+  std::printf("products %s: wgmma's bits are %s, Auto %s it\n", name_of(GetParam()),
+              different == 0 ? "mma.sync's" : "its own", chosen ? "uses" : "leaves");
+  EXPECT_GT(values, 1'000'000u);
+  EXPECT_EQ(chosen, different == 0);
+}
+
+// A crowd that fills large waves against each of its streams alone, however the products are made.
+TEST_P(CudaProductTest, SameBitsInCrowdsAndAlone) {
+  constexpr std::uint32_t kStreams = 700, kSamples = 16'000;
+  const std::vector<float> samples = noise(3 * kSamples, 31);
+  auto hear = [&](const CudaOptions& cuda) {
+    auto alone = make_cuda_engine(model(), everything(1, kSamples), cuda);
+    EngineOptions options = everything(kStreams, kSamples);
+    options.threads = 8;
+    auto crowd = make_cuda_engine(model(), options, cuda);
+    std::vector<std::uint64_t> wanted;
+    for (std::size_t kind = 0; kind < 3; ++kind)
+      wanted.push_back(listen(*alone, 0, std::span(samples).subspan(kind * 8'000, 2 * kSamples), 2'560).hash());
+    std::vector<Heard> heard(kStreams);
+    std::vector<StreamInput> batch(kStreams);
+    std::vector<StreamOutput> out(kStreams);
+    for (std::size_t step = 0; step < 2; ++step) {
+      for (std::uint32_t slot = 0; slot < kStreams; ++slot)
+        batch[slot] = {slot, std::span(samples).subspan(slot % 3 * 8'000 + step * kSamples, kSamples), step == 1};
+      crowd->step(batch, out);
+      for (std::uint32_t slot = 0; slot < kStreams; ++slot) heard[slot].add(out[slot], model().config);
+    }
+    std::size_t unequal = 0;
+    for (std::uint32_t slot = 0; slot < kStreams; ++slot) unequal += heard[slot].hash() != wanted[slot % 3];
+    EXPECT_EQ(unequal, 0u);
+    EXPECT_EQ(cuda_engine_failure(*crowd), "");
+    std::printf("%s, products %s, convolution %s: hash %016llx\n", name_of(cuda.precision), name_of(cuda.products),
+                cuda.fuse_convolution ? "fused" : "alone", static_cast<unsigned long long>(wanted[0]));
+    return wanted;
+  };
+  CudaOptions cuda;
+  cuda.precision = GetParam();
+  cuda.products = CudaProducts::Mma;
+  const std::vector<std::uint64_t> mma = hear(cuda);
+  cuda.fuse_convolution = false;
+  EXPECT_EQ(hear(cuda), mma);
+  cuda.fuse_convolution = true;
+  cuda.products = CudaProducts::Auto;
+  EXPECT_EQ(hear(cuda), mma);
+  cuda.products = CudaProducts::Wgmma;
+  hear(cuda);  // may have its own bits, the same ones for all
 }
 
 // ---- Without a GPU ---------------------------------------------------------------------------------------

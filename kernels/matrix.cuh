@@ -1,0 +1,25 @@
+// What a product reads.
+#pragma once
+
+#include <cstdint>
+
+namespace sidewinder::cuda {
+
+template <typename T>
+struct Matrix {
+  const T* weights = nullptr;  // (outputs, inputs_padded)
+  int inputs = 0;
+  int inputs_padded = 0;
+  int outputs = 0;
+};
+
+// The rows that a product reads.
+template <typename T>
+struct Rows {
+  const T* data = nullptr;
+  std::int64_t stride = 0;              // elements from row to row; rows may overlap
+  const std::int32_t* count = nullptr;  // on the device
+  int most = 0;                         // bound of count that the grid covers
+};
+
+}  // namespace sidewinder::cuda
