@@ -25,7 +25,7 @@ namespace cuda {
 namespace {
 
 constexpr int kMostLanes = 4;
-// Rows of a wave: what the blocks that norm whole rows take at once, two of 32 rows on each multiprocessor;
+// Rows of a wave: what the blocks that norm whole rows take at once, 64 rows on each multiprocessor;
 // more would push the activations out of the second-level cache.
 constexpr int kRowsPerMultiprocessor = 64;
 // Rows of one stream in a wave, at least: fewer would read and write its state too often.

@@ -31,9 +31,10 @@ struct CudaOptions {
   CudaPrecision precision = CudaPrecision::Float16;
   CudaProducts products = CudaProducts::Auto;
   bool fuse_convolution = true;  // convolution and x_proj in one kernel where that fits; no bit depends on it
-  std::uint32_t wave_rows = 0;  // encoder frames worked on at a time; 0: as measured best for the device
-  int lanes = 2;                // waves in flight, 1 to 4
-  bool graphs = true;           // replay captured CUDA graphs for small steps
+  bool clusters = true;          // a cluster of blocks for products of few rows; no bit depends on it
+  std::uint32_t wave_rows = 0;   // encoder frames worked on at a time; 0: as measured best for the device
+  int lanes = 2;                 // waves in flight, 1 to 4
+  bool graphs = true;            // replay captured CUDA graphs for small steps
 };
 
 struct CudaDevice {

@@ -2,8 +2,8 @@
 // (tensor cores, 16-bit types) or 1 (float32), whatever the number of rows, the tile or the place in it. So a
 // row's result never depends on its neighbours. Weights are packed as kernels/packed_model.h says.
 //
-// Two kinds of tile do the float16 and bfloat16 products: mma.sync's, for any size, and wgmma's (kernels/wgmma.cuh)
-// for large ones.
+// Two kinds of tile do the float16 and bfloat16 products: mma.sync's, for any size, and wgmma's
+// (kernels/wgmma.cuh) for large ones.
 //
 // What happens to a result is a functor (an epilogue) that gets four consecutive outputs of a row at a time.
 #pragma once
@@ -171,13 +171,34 @@ __device__ inline void multiply_step(const T* a, const T* b, int warp_m, int war
   }
 }
 
+// What a warp's sums, of rows from `first_row` and columns from `first_col` on, begin with: start(row, col)
+// gives columns col to col + 3.
+template <int kAcrossM, int kAcrossN, typename Start>
+__device__ inline void begin_sums(float (&sums)[kAcrossM][kAcrossN][4], int first_row, int first_col,
+                                  int rows, Start&& start) {
+  const int lane = threadIdx.x % kWarp;
+#pragma unroll
+  for (int i = 0; i < kAcrossM; ++i)
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int j = 0; j < kAcrossN; j += 2) {
+        const int row = first_row + 16 * i + 8 * half + lane / 4;
+        float4 v{};
+        if (row < rows) v = start(row, first_col + 8 * j + 4 * (lane % 4));
+        sums[i][j][2 * half] = v.x;
+        sums[i][j][2 * half + 1] = v.y;
+        sums[i][j + 1][2 * half] = v.z;
+        sums[i][j + 1][2 * half + 1] = v.w;
+      }
+}
+
 // The sums of one block's tile; sums[i][j] belongs to rows 16 i + lane / 4 (+ 8) and columns 8 j of the warp.
 // Returns the number of rows there are; a tile behind them has no sums. start(row, col) is what the sum of
 // columns col to col + 3 begins with; it may read what is older than the kernel before this one.
 template <typename Tile, typename T, typename Start>
 __device__ inline int multiply_tile(const Rows<T>& x, const Matrix<T>& w, int row0, int col0, T* shared,
-                                    float (&sums)[Tile::kAcrossM][Tile::kAcrossN][4],
-                                    Start&& start) {
+                                    float (&sums)[Tile::kAcrossM][Tile::kAcrossN][4], Start&& start) {
   constexpr int kStage = (Tile::kM + Tile::kN) * kStepK;
   const int thread = threadIdx.x, lane = thread % kWarp, warp = thread / kWarp;
   const int warp_m = warp / Tile::kWarpsN * Tile::kWarpM, warp_n = warp % Tile::kWarpsN * Tile::kWarpN;
@@ -210,20 +231,7 @@ __device__ inline int multiply_tile(const Rows<T>& x, const Matrix<T>& w, int ro
   const int ahead = min(steps, Tile::kStages - 1);
   if (row0 < rows) {
     for (int step = 0; step < ahead; ++step) copy_weights(step);
-#pragma unroll
-    for (int i = 0; i < Tile::kAcrossM; ++i)
-#pragma unroll
-      for (int half = 0; half < 2; ++half)
-#pragma unroll
-        for (int j = 0; j < Tile::kAcrossN; j += 2) {
-          const int row = row0 + warp_m + 16 * i + 8 * half + lane / 4;
-          float4 v{};
-          if (row < rows) v = start(row, col0 + warp_n + 8 * j + 4 * (lane % 4));
-          sums[i][j][2 * half] = v.x;
-          sums[i][j][2 * half + 1] = v.y;
-          sums[i][j + 1][2 * half] = v.z;
-          sums[i][j + 1][2 * half + 1] = v.w;
-        }
+    begin_sums(sums, row0 + warp_m, col0 + warp_n, rows, start);
   }
   wait_for_kernels_before();
   if (row0 >= rows) return rows;
@@ -298,7 +306,7 @@ struct RowEpilogue {
   const float* bias;  // (kRowOutputs), stem only
   const float* norm;  // (kRowOutputs)
   float eps;
-  T* normed;   // (rows, kRowOutputs), not for the stem
+  T* normed;  // (rows, kRowOutputs), not for the stem
 };
 
 // The sums of squares are added up 32 columns at a time, then from left to right.
@@ -313,12 +321,15 @@ __device__ inline float4 row_start(const RowEpilogue<T>& epilogue, int row, int 
   return load4(epilogue.x + static_cast<std::int64_t>(row) * kRowOutputs + col);
 }
 
-// A block's end: from each warp the sums of rows from row0 + warp_row and columns from warp_col on; together
-// the block's warps hold whole rows. kStem: x = rms(SiLU(v + bias)). Otherwise x = v, normed = rms(v).
-template <bool kStem, int kM, int kAcrossM, int kAcrossN, typename T>
-__device__ inline void norm_rows(float (&sums)[kAcrossM][kAcrossN][4], float (&partial)[kSquareGroups][kM],
-                                 int row0, int warp_row, int warp_col, int rows,
-                                 const RowEpilogue<T>& epilogue) {
+// The end: from each warp the sums of rows from row0 + warp_row and columns from warp_col on; together the
+// warps that meet in `barrier` hold whole rows. put(group, row, sum) brings the sum of squares of 32 columns
+// to partial[group][row] of every block that needs it. kStem: x = rms(SiLU(v + bias)). Otherwise x = v,
+// normed = rms(v).
+template <bool kStem, int kM, int kAcrossM, int kAcrossN, typename T, typename Put, typename Barrier>
+__device__ inline void norm_rows(float (&sums)[kAcrossM][kAcrossN][4],
+                                 const float (&partial)[kSquareGroups][kM], int row0, int warp_row,
+                                 int warp_col, int rows, const RowEpilogue<T>& epilogue, Put&& put,
+                                 Barrier&& barrier) {
   constexpr int kGroupN = kSquareColumns / 8;
   static_assert(kAcrossN % kGroupN == 0);
   const int lane = threadIdx.x % kWarp, col0 = warp_col + 4 * (lane % 4);
@@ -350,10 +361,10 @@ __device__ inline void norm_rows(float (&sums)[kAcrossM][kAcrossN][4], float (&p
         }
         square += __shfl_xor_sync(0xffffffffu, square, 1);
         square += __shfl_xor_sync(0xffffffffu, square, 2);
-        if (lane % 4 == 0) partial[(warp_col + 8 * first) / kSquareColumns][local] = square;
+        if (lane % 4 == 0) put((warp_col + 8 * first) / kSquareColumns, local, square);
       }
     }
-  __syncthreads();
+  barrier();
 #pragma unroll
   for (int i = 0; i < kAcrossM; ++i)
 #pragma unroll
@@ -377,6 +388,16 @@ __device__ inline void norm_rows(float (&sums)[kAcrossM][kAcrossN][4], float (&p
     }
 }
 
+// The same where the block's own warps hold whole rows.
+template <bool kStem, int kM, int kAcrossM, int kAcrossN, typename T>
+__device__ inline void norm_rows(float (&sums)[kAcrossM][kAcrossN][4], float (&partial)[kSquareGroups][kM],
+                                 int row0, int warp_row, int warp_col, int rows,
+                                 const RowEpilogue<T>& epilogue) {
+  norm_rows<kStem>(
+      sums, partial, row0, warp_row, warp_col, rows, epilogue,
+      [&](int group, int row, float square) { partial[group][row] = square; }, [] { __syncthreads(); });
+}
+
 template <typename Tile, bool kStem, typename T>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kMinBlocks)
     multiply_rows_kernel(Rows<T> in, Matrix<T> w, RowEpilogue<T> epilogue) {
@@ -391,6 +412,88 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kMinBlocks)
   if (row0 >= rows) return;
   norm_rows<kStem>(sums, partial, row0, 0, static_cast<int>(threadIdx.x) / kWarp * Tile::kWarpN, rows,
                    epilogue);
+}
+
+// ---- Whole rows of few streams: a cluster of blocks, each with 32 columns ---------------------------------
+
+// One block alone would take its time to fetch all weights. Here each fetches an eighth before the rows are
+// there; the blocks tell each other their sums of squares through shared memory.
+constexpr int kClusterRows = 16;
+constexpr int kClusterThreads = 128;  // all fetch, one warp multiplies
+
+__device__ inline void arrive_at_cluster() {
+  asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+}
+__device__ inline void wait_for_cluster() {
+  asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+}
+// Stores into the same place of another block's shared memory.
+__device__ inline void store_in_block(float* shared, int block, float value) {
+  const unsigned here = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+  unsigned there;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(here), "r"(block));
+  asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(there), "f"(value) : "memory");
+}
+
+template <bool kStem, typename T>
+__global__ void __launch_bounds__(kClusterThreads)
+    multiply_rows_cluster(Rows<T> in, Matrix<T> w, RowEpilogue<T> epilogue) {
+  extern __shared__ __align__(128) unsigned char shared_bytes[];
+  __shared__ float partial[kSquareGroups][kClusterRows];
+  const int row0 = blockIdx.x / kSquareGroups * kClusterRows;
+  const int col0 = blockIdx.x % kSquareGroups * kSquareColumns;
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const int steps = w.inputs_padded / kStepK, rows = *in.count;  // older than the kernel before this one
+  T* a = reinterpret_cast<T*>(shared_bytes);                     // (steps, kClusterRows, kStepK)
+  T* b = a + steps * kClusterRows * kStepK;                      // (steps, kSquareColumns, kStepK)
+  float sums[1][kSquareColumns / 8][4] = {};
+  arrive_at_cluster();
+  if (row0 < rows) {
+    for (int i = threadIdx.x; i < steps * kSquareColumns * 8; i += kClusterThreads) {
+      const int chunk = i % 8, row = i / 8 % kSquareColumns, step = i / (8 * kSquareColumns);
+      copy_async(
+          b + step * kSquareColumns * kStepK + shared_offset(row, chunk),
+          w.weights + static_cast<std::int64_t>(col0 + row) * w.inputs_padded + step * kStepK + chunk * 8,
+          true);
+    }
+    if (warp == 0)
+      begin_sums(sums, row0, col0, rows,
+                 [&](int row, int col) { return row_start<kStem>(epilogue, row, col); });
+  }
+  wait_for_kernels_before();
+  if (row0 < rows) {
+    for (int i = threadIdx.x; i < steps * kClusterRows * 8; i += kClusterThreads) {
+      const int chunk = i % 8, row = i / 8 % kClusterRows, step = i / (8 * kClusterRows);
+      const int k = step * kStepK + chunk * 8;
+      const bool valid = row0 + row < rows && k < w.inputs;
+      const T* from = valid ? in.data + (row0 + row) * in.stride + k : in.data;
+      copy_async(a + step * kClusterRows * kStepK + shared_offset(row, chunk), from, valid);
+    }
+  }
+  commit_copies();
+  wait_copies<0>();
+  wait_for_cluster();  // from here on all blocks are there to be written to
+  __syncthreads();
+  if (row0 >= rows) return;  // all of the cluster
+  auto meet = [] {
+    arrive_at_cluster();
+    wait_for_cluster();
+  };
+  if (warp != 0) {
+    meet();
+    return;
+  }
+  for (int step = 0; step < steps; ++step)
+    multiply_step<SmallRowTile>(a + step * kClusterRows * kStepK, b + step * kSquareColumns * kStepK, 0, 0,
+                                lane, sums);
+  norm_rows<kStem>(
+      sums, partial, row0, 0, col0, rows, epilogue,
+      [&](int group, int row, float square) {
+#pragma unroll
+        for (int block = 0; block < kSquareGroups; ++block)
+          store_in_block(&partial[group][row], block, square);
+      },
+      meet);
 }
 
 // ---- Hopper: large products with wgmma --------------------------------------------------------------------
@@ -415,9 +518,9 @@ __global__ void __launch_bounds__(kResidentGroups* kGroupThreads, 1)
   const int group = __shfl_sync(0xffffffffu, threadIdx.x / kGroupThreads, 0);
   constexpr int kSteps = kResidentInputs / kStepK;
   constexpr int kWeightStep = kResidentColumns * kStepK, kRowStep = kGroupRows * kStepK;
-  T* weights = reinterpret_cast<T*>(swizzle_aligned(shared_bytes));  // (kSteps, kResidentColumns, kStepK)
+  T* weights = reinterpret_cast<T*>(swizzle_aligned(shared_bytes));   // (kSteps, kResidentColumns, kStepK)
   T* a = weights + kSteps * kWeightStep + group * kSteps * kRowStep;  // (kSteps, kGroupRows, kStepK)
-  const int rows = *x.count;  // older than the kernel before this one
+  const int rows = *x.count;                                          // older than the kernel before this one
   const int tiles = (rows + kGroupRows - 1) / kGroupRows;
   const bool idle = static_cast<int>(blockIdx.y) * kResidentGroups >= tiles;
 
@@ -500,7 +603,7 @@ __global__ void __launch_bounds__(kRowThreads, 1)
   __shared__ float partial[kSquareGroups][kGroupRows];
   constexpr int kStage = kRowStageBytes / 2, kAhead = kRowStages - 2;
   T* shared = reinterpret_cast<T*>(swizzle_aligned(shared_bytes));
-  const int thread = threadIdx.x, lane = thread % kWarp, group = thread / kGroupThreads;
+  const int thread = threadIdx.x, group = thread / kGroupThreads;
   const int warp_row = thread % kGroupThreads / kWarp * 16, warp_col = group * kGroupColumns;
   const int row0 = blockIdx.x * kGroupRows, steps = w.inputs_padded / kStepK;
   const int rows = *x.count;  // older than the kernel before this one
@@ -510,7 +613,8 @@ __global__ void __launch_bounds__(kRowThreads, 1)
     for (int i = thread; i < kRowOutputs * 8; i += kRowThreads) {
       const int row = i / 8, chunk = i % 8;
       copy_async(b + shared_offset(row, chunk),
-                 w.weights + static_cast<std::int64_t>(row) * w.inputs_padded + step * kStepK + chunk * 8, true);
+                 w.weights + static_cast<std::int64_t>(row) * w.inputs_padded + step * kStepK + chunk * 8,
+                 true);
     }
   };
   auto copy_rows = [&](int step) {
@@ -527,18 +631,8 @@ __global__ void __launch_bounds__(kRowThreads, 1)
   if (row0 < rows) {
     for (int step = 0; step < kAhead; ++step)
       if (step < steps) copy_weights(step);
-#pragma unroll
-    for (int half = 0; half < 2; ++half)
-#pragma unroll
-      for (int j = 0; j < kGroupColumns / 8; j += 2) {
-        const int row = row0 + warp_row + 8 * half + lane / 4;
-        float4 v{};
-        if (row < rows) v = row_start<kStem>(epilogue, row, warp_col + 8 * j + 4 * (lane % 4));
-        sums[0][j][2 * half] = v.x;
-        sums[0][j][2 * half + 1] = v.y;
-        sums[0][j + 1][2 * half] = v.z;
-        sums[0][j + 1][2 * half + 1] = v.w;
-      }
+    begin_sums(sums, row0 + warp_row, warp_col, rows,
+               [&](int row, int col) { return row_start<kStem>(epilogue, row, col); });
   }
   wait_for_kernels_before();
   if (row0 >= rows) return;
@@ -564,7 +658,8 @@ __global__ void __launch_bounds__(kRowThreads, 1)
       group_multiply_add<T>(sums, at_a + kk * kDescriptorStep, at_b + kk * kDescriptorStep);
     commit_products();
   };
-  // The first by itself: ptxas lets products stay in flight only around a loop that begins with products' sums.
+  // The first by itself: ptxas lets products stay in flight only around a loop that begins with products'
+  // sums.
   pin(sums);
   multiply_stage(0);
   wait_products<0>();
@@ -659,7 +754,8 @@ template <typename Tile, typename T, typename Epilogue>
 void launch_tile(const Rows<T>& x, const Matrix<T>& w, const Epilogue& epilogue, cudaStream_t stream) {
   allow_shared<multiply_tensor<Tile, T, Epilogue>>(Tile::kSharedBytes);
   const dim3 grid(blocks(w.outputs, Tile::kN), blocks(x.most, Tile::kM));
-  launch(multiply_tensor<Tile, T, Epilogue>, grid, Tile::kThreads, Tile::kSharedBytes, stream, x, w, epilogue);
+  launch(multiply_tensor<Tile, T, Epilogue>, grid, Tile::kThreads, Tile::kSharedBytes, stream, x, w,
+         epilogue);
 }
 
 // True, and the product is queued, where wgmma is to do it. Without ProductChoice::small that takes enough
@@ -718,8 +814,17 @@ void multiply_rows(const Rows<T>& x, const Matrix<T>& w, const RowEpilogue<T>& e
                    const ProductChoice& choice, cudaStream_t stream) {
   if (choice.wgmma && (choice.small || x.most > kGroupRows / 2 * choice.multiprocessors)) {
     allow_shared<multiply_rows_wgmma<kStem, T>>(kRowSharedBytes);
-    launch(multiply_rows_wgmma<kStem, T>, blocks(x.most, kGroupRows), kRowThreads, kRowSharedBytes, stream, x, w,
-           epilogue);
+    launch(multiply_rows_wgmma<kStem, T>, blocks(x.most, kGroupRows), kRowThreads, kRowSharedBytes, stream, x,
+           w, epilogue);
+    return;
+  }
+  const int cluster_bytes = 2 * w.inputs_padded * (kClusterRows + kSquareColumns);
+  if (choice.clusters && x.most <= kClusterRows * choice.multiprocessors / kSquareGroups &&
+      cluster_bytes <= kSharedLimit / 2) {
+    allow_shared<multiply_rows_cluster<kStem, T>>(kSharedLimit / 2);
+    launch_clusters(kSquareGroups, multiply_rows_cluster<kStem, T>,
+                    kSquareGroups * blocks(x.most, kClusterRows), kClusterThreads, cluster_bytes, stream, x,
+                    w, epilogue);
     return;
   }
   auto launch_rows = [&]<typename Tile>(Tile) {

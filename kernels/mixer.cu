@@ -75,9 +75,8 @@ __global__ void __launch_bounds__(kThreads)
   if (rows > 0 && c < e) weights.load(weight, bias, e, c);
   wait_for_kernels_before();
   if (rows <= 0 || c >= e) return;
-  convolve_rows(wave, shape, row_segment, uz, weights, row0, rows, c, [&](int r, float4 value) {
-    store4(u + static_cast<std::int64_t>(row0 + r) * e + c, value);
-  });
+  convolve_rows(wave, shape, row_segment, uz, weights, row0, rows, c,
+                [&](int r, float4 value) { store4(u + static_cast<std::int64_t>(row0 + r) * e + c, value); });
 }
 
 constexpr int kProjectRows = 32;  // a block
@@ -88,17 +87,17 @@ int project_bytes(const MixerShape& shape, const Matrix<T>& x_proj) {
   return (kProjectRows + x_proj.outputs) * shape.d_inner * static_cast<int>(sizeof(T));
 }
 
-// The convolution of a block's rows goes to `u`, and to shared memory as x_proj's input. The sums of x_proj have
-// the order that kernels/gemm.cuh's tiles give them.
+// Two blocks a multiprocessor. The convolution of a block's rows goes to `u`, and to shared memory as
+// x_proj's input. The sums of x_proj have the order that kernels/gemm.cuh's tiles give them.
 template <typename T>
 __global__ void __launch_bounds__(kProjectThreads, 2)
-    convolve_and_project_kernel(DeviceWave wave, MixerShape shape, const std::int32_t* row_segment, const T* uz,
-                                const float* weight, const float* bias, Matrix<T> x_proj, T* u,
+    convolve_and_project_kernel(DeviceWave wave, MixerShape shape, const std::int32_t* row_segment,
+                                const T* uz, const float* weight, const float* bias, Matrix<T> x_proj, T* u,
                                 float* projection) {
   extern __shared__ __align__(128) unsigned char shared_bytes[];
   const int e = shape.d_inner, steps = e / kStepK, outputs = x_proj.outputs;
-  T* a = reinterpret_cast<T*>(shared_bytes);    // (steps, kProjectRows, kStepK)
-  T* b = a + steps * kProjectRows * kStepK;     // (steps, outputs, kStepK)
+  T* a = reinterpret_cast<T*>(shared_bytes);  // (steps, kProjectRows, kStepK)
+  T* b = a + steps * kProjectRows * kStepK;   // (steps, outputs, kStepK)
   const int row0 = blockIdx.x * kProjectRows, all_rows = wave.counts->rows;
   const int rows = min(kProjectRows, all_rows - row0);
   if (rows > 0) {
@@ -134,8 +133,8 @@ __global__ void __launch_bounds__(kProjectThreads, 2)
     if (m >= rows) continue;
     float sums[1][2][4] = {};
     for (int step = 0; step < steps; ++step)
-      multiply_step<SmallNarrowTile>(a + step * kProjectRows * kStepK, b + step * outputs * kStepK, m, n, lane,
-                                     sums);
+      multiply_step<SmallNarrowTile>(a + step * kProjectRows * kStepK, b + step * outputs * kStepK, m, n,
+                                     lane, sums);
     hand_out(sums, row0 + m, n, all_rows, outputs, StoreFloat{projection, outputs});
   }
 }
@@ -143,6 +142,16 @@ __global__ void __launch_bounds__(kProjectThreads, 2)
 // Blocks that a multiprocessor should hold; bounds the registers.
 constexpr int resident_blocks(int rank) {
   return rank <= 32 ? 4 : 3;
+}
+
+// dt and y are sums of as many chains as this, so that a row's multiply-adds wait less for each other.
+constexpr int kChains = 4;
+
+__device__ inline float sum_of(const float (&chains)[kChains]) {
+  float sum = chains[0];
+#pragma unroll
+  for (int i = 1; i < kChains; ++i) sum += chains[i];
+  return sum;
 }
 
 // What the rows of one piece of a segment need, on its way through shared memory.
@@ -240,18 +249,18 @@ __global__ void __launch_bounds__(kThreads, resident_blocks(kRank))
 #pragma unroll 2
     for (int t = 0; t < count; ++t) {
       const float* row = stage.projection[t];
-      float dt = dt_bias;
+      float dts[kChains] = {dt_bias};
 #pragma unroll
       for (int r = 0; r < kRank; r += 4) {
         const float4 low = load4(row + r);
-        dt = fmaf(dt_weight[r], low.x, dt);
-        dt = fmaf(dt_weight[r + 1], low.y, dt);
-        dt = fmaf(dt_weight[r + 2], low.z, dt);
-        dt = fmaf(dt_weight[r + 3], low.w, dt);
+        dts[0] = fmaf(dt_weight[r], low.x, dts[0]);
+        dts[1 % kChains] = fmaf(dt_weight[r + 1], low.y, dts[1 % kChains]);
+        dts[2 % kChains] = fmaf(dt_weight[r + 2], low.z, dts[2 % kChains]);
+        dts[3 % kChains] = fmaf(dt_weight[r + 3], low.w, dts[3 % kChains]);
       }
-      dt = softplus(dt);
+      const float dt = softplus(sum_of(dts));
       const float input = to_float(stage.inputs[t][threadIdx.x]), dt_input = dt * input;
-      float y = skip * input;
+      float ys[kChains] = {skip * input};
 #pragma unroll
       for (int n = 0; n < kStates; n += 4) {
         const float4 b = load4(row + kRank + n), out = load4(row + kRank + kStates + n);
@@ -259,12 +268,12 @@ __global__ void __launch_bounds__(kThreads, resident_blocks(kRank))
         h[n + 1] = fmaf(exp2_fast(dt * decay[n + 1]), h[n + 1], dt_input * b.y);
         h[n + 2] = fmaf(exp2_fast(dt * decay[n + 2]), h[n + 2], dt_input * b.z);
         h[n + 3] = fmaf(exp2_fast(dt * decay[n + 3]), h[n + 3], dt_input * b.w);
-        y = fmaf(h[n], out.x, y);
-        y = fmaf(h[n + 1], out.y, y);
-        y = fmaf(h[n + 2], out.z, y);
-        y = fmaf(h[n + 3], out.w, y);
+        ys[0] = fmaf(h[n], out.x, ys[0]);
+        ys[1 % kChains] = fmaf(h[n + 1], out.y, ys[1 % kChains]);
+        ys[2 % kChains] = fmaf(h[n + 2], out.z, ys[2 % kChains]);
+        ys[3 % kChains] = fmaf(h[n + 3], out.w, ys[3 % kChains]);
       }
-      u[(row0 + t) * e + c] = from_float<T>(y * to_float(stage.gates[t][threadIdx.x]));
+      u[(row0 + t) * e + c] = from_float<T>(sum_of(ys) * to_float(stage.gates[t][threadIdx.x]));
     }
     if (last) {
       float* state = wave.states + segment.slot * wave.state_size;
@@ -302,10 +311,10 @@ bool convolve_and_project(const DeviceWave& wave, const MixerShape& shape, const
     return false;
   } else {
     const int shared = project_bytes(shape, x_proj);
-    if (shared > kSharedLimit) return false;
-    allow_shared<convolve_and_project_kernel<T>>(kSharedLimit);
-    launch(convolve_and_project_kernel<T>, blocks(wave.most_rows, kProjectRows), kProjectThreads, shared, stream,
-           wave, shape, row_segment, uz, weight, bias, x_proj, u, projection);
+    if (shared > kSharedLimit / 2) return false;
+    allow_shared<convolve_and_project_kernel<T>>(kSharedLimit / 2);
+    launch(convolve_and_project_kernel<T>, blocks(wave.most_rows, kProjectRows), kProjectThreads, shared,
+           stream, wave, shape, row_segment, uz, weight, bias, x_proj, u, projection);
     return true;
   }
 }

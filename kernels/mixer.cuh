@@ -24,8 +24,8 @@ template <typename T>
 void convolve(const DeviceWave& wave, const MixerShape& shape, const std::int32_t* row_segment, const T* uz,
               const float* weight, const float* bias, T* u, cudaStream_t stream);
 
-// The same, and with it projection (rows, x_proj.outputs) = u x_proj^T, in one kernel. False, and nothing is done,
-// where that does not fit a block's shared memory or T is float.
+// The same, and with it projection (rows, x_proj.outputs) = u x_proj^T, in one kernel. False, and nothing is
+// done, where T is float or a block's rows and x_proj would fill more than half of the shared memory.
 template <typename T>
 bool convolve_and_project(const DeviceWave& wave, const MixerShape& shape, const std::int32_t* row_segment,
                           const T* uz, const float* weight, const float* bias, const Matrix<T>& x_proj, T* u,

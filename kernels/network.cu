@@ -19,7 +19,7 @@ class NetworkOf final : public Network {
  public:
   NetworkOf(const PackedModel& model, const StateLayout& layout, const CudaOptions& options)
       : config_(model.config),
-        choice_(choose_products(options.products, model.precision)),
+        choice_(choose_products(options)),
         fuse_convolution_(options.fuse_convolution),
         memory_(model.bytes.size()) {
     check(cudaMemcpy(memory_.as<void>(), model.bytes.data(), model.bytes.size(), cudaMemcpyHostToDevice),
@@ -141,8 +141,9 @@ class NetworkOf final : public Network {
     const int d = config_.d_model;
     if constexpr (!std::is_same_v<T, float>) {
       if (d == kRowOutputs) {
-        multiply_rows<true>(pairs, conv2_, RowEpilogue<T>{stem, conv2_bias_, stem_norm_, config_.norm_eps, nullptr},
-                            choice_, stream);
+        multiply_rows<true>(pairs, conv2_,
+                            RowEpilogue<T>{stem, conv2_bias_, stem_norm_, config_.norm_eps, nullptr}, choice_,
+                            stream);
         return;
       }
     }

@@ -86,8 +86,9 @@ class Comparison {
   }
 
   ProductComparison run() const {
-    const Product<T> first = product({device_attribute(cudaDevAttrMultiProcessorCount), false, false});
-    const Product<T> second = product({device_attribute(cudaDevAttrMultiProcessorCount), true, true});
+    const int multiprocessors = device_attribute(cudaDevAttrMultiProcessorCount);
+    const Product<T> first = product({multiprocessors, false, false, false});
+    const Product<T> second = product({multiprocessors, true, true, false});
     ProductComparison result;
     result.values = first.sums.size() + first.normed.size();
     for (std::size_t i = 0; i < first.sums.size(); ++i)
@@ -124,14 +125,15 @@ class Comparison {
     const Rows<T> rows{in.as<T>(), inputs_, count.as<std::int32_t>(), rows_};
     const Matrix<T> matrix{weights.as<T>(), inputs_, padded_, outputs_};
     if (!norms_) {
-      multiply(rows, matrix, StoreFloat{sums.as<float>(), outputs_}, choice, nullptr);
+      multiply(rows, matrix, StoreFloat{sums.as<float>(), outputs_}, choice, cudaStreamPerThread);
       check(cudaDeviceSynchronize(), "comparing products");
       return {on_host<float>(sums), {}};
     }
-    const DeviceMemory ones = on_device(std::vector<float>(kRowOutputs, 1.0f)), normed(start_.size() * sizeof(T));
+    const DeviceMemory ones = on_device(std::vector<float>(kRowOutputs, 1.0f)),
+                       normed(start_.size() * sizeof(T));
     multiply_rows<false>(rows, matrix,
                          RowEpilogue<T>{sums.as<float>(), nullptr, ones.as<float>(), 1e-5f, normed.as<T>()},
-                         choice, nullptr);
+                         choice, cudaStreamPerThread);
     check(cudaDeviceSynchronize(), "comparing products");
     return {on_host<float>(sums), on_host<T>(normed)};
   }
@@ -165,20 +167,22 @@ bool wgmma_runs() {
          device_attribute(cudaDevAttrComputeCapabilityMinor) == 0;
 }
 
-ProductChoice choose_products(CudaProducts products, CudaPrecision precision) {
-  ProductChoice choice{device_attribute(cudaDevAttrMultiProcessorCount), false, false};
-  if (products == CudaProducts::Mma || precision == CudaPrecision::Float32) return choice;
+ProductChoice choose_products(const CudaOptions& options) {
+  ProductChoice choice{device_attribute(cudaDevAttrMultiProcessorCount), false, false, options.clusters};
+  if (options.products == CudaProducts::Mma || options.precision == CudaPrecision::Float32) return choice;
   if (!wgmma_runs()) {
-    if (products == CudaProducts::Auto) return choice;
-    throw std::runtime_error("cuda engine: wgmma products need a GPU of compute capability 9.0; leave the products "
-                             "on auto");
+    if (options.products == CudaProducts::Auto) return choice;
+    throw std::runtime_error(
+        "cuda engine: wgmma products need a GPU of compute capability 9.0; leave the products "
+        "on auto");
   }
   choice.wgmma = true;
-  choice.small = products == CudaProducts::Wgmma;
+  choice.small = options.products == CudaProducts::Wgmma;
   if (choice.small) return choice;
   for (const int outputs : {512, kRowOutputs})
     for (const int spread : {0, 12})
-      if (compare_products(precision, 192, 256, outputs, spread, 1).different != 0) choice.wgmma = false;
+      if (compare_products(options.precision, 192, 256, outputs, spread, 1).different != 0)
+        choice.wgmma = false;
   return choice;
 }
 

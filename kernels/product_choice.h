@@ -14,6 +14,7 @@ struct ProductChoice {
   int multiprocessors = 0;
   bool wgmma = false;
   bool small = false;
+  bool clusters = true;  // few rows that are normed: a cluster of blocks shares them
 };
 
 // How two ways of one product compare.
@@ -24,18 +25,18 @@ struct ProductComparison {
   double largest_other = 0.0;  // the same of wgmma
 };
 
-// One product of random values both ways, on the current device: rows (rows, inputs), weights (outputs, inputs).
-// Values are normal ones times 2^k, k uniform from -spread to 0: a wide spread makes a sum lose bits in its
-// alignment. `outputs` 256 also compares the kernels that norm rows (inputs a multiple of 64), otherwise inputs
-// is from 200 to 256. Throws std::invalid_argument, or std::runtime_error on a CUDA error.
+// One product of random values both ways, on the current device: rows (rows, inputs), weights (outputs,
+// inputs). Values are normal ones times 2^k, k uniform from -spread to 0: a wide spread makes a sum lose bits
+// in its alignment. `outputs` 256 also compares the kernels that norm rows (inputs a multiple of 64),
+// otherwise inputs is from 200 to 256. Throws std::invalid_argument, or std::runtime_error on a CUDA error.
 ProductComparison compare_products(CudaPrecision precision, int rows, int inputs, int outputs, int spread,
                                    std::uint32_t seed);
 
 // The current device runs this build's wgmma kernels: it is of compute capability 9.0.
 bool wgmma_runs();
 
-// Throws std::runtime_error when `products` asks for what the current device doesn't have. Auto takes wgmma where
-// it runs and a comparison of random products finds no bit that differs.
-ProductChoice choose_products(CudaProducts products, CudaPrecision precision);
+// Throws std::runtime_error when the options ask for what the current device doesn't have. Auto takes wgmma
+// where it runs and a comparison of random products finds no bit that differs.
+ProductChoice choose_products(const CudaOptions& options);
 
 }  // namespace sidewinder::cuda

@@ -1,24 +1,34 @@
 // Speed of the CUDA engine, measured. usage: cuda_bench MODEL_FOLDER [SECTION ...]
 //   latency     one stream alone: steps of 320 ms and 80 ms
 //   throughput  320 ms of audio for each of B streams a step, B from 1 as far as memory goes
-//   profile     kernel by kernel, against the card's measured copy bandwidth
+//   profile     kernel by kernel, against the card's measured copy bandwidth; with mma.sync and a convolution
+//   of
+//               its own first, then as the engine chooses
+//   variants    65,536 and 100,000 streams a step, and one stream, under each of the engine's switches
+//               (with --variant only the one of that number, so that each may have a process of its own)
 //   offline     long pieces of many files a step
 //   age         a step's time for streams 1 minute and 10 hours old
 //   large       throughput of an encoder of 70 M parameters (random weights)
 //   waves       throughput against rows a wave and lanes
-// Times are wall clock around Engine::step, from samples in host memory to tokens in host memory.
+// FILE gets the throughput sections' tables: {"device", "tables": [{"model", "rows": [{"streams",
+// "median_ms", "p99_ms"}]}]}. Times are wall clock around Engine::step, from samples in host memory to tokens
+// in host memory.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <map>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include <nlohmann/json.hpp>
 
 #include "kernels/bench/random_model.h"
 #include "kernels/cuda_check.h"
@@ -156,7 +166,14 @@ void latency(const Model& model) {
     }
 }
 
-void throughput_of(const Model& model, std::vector<std::uint32_t> sizes, const CudaOptions& cuda) {
+// The throughput tables, for --json.
+nlohmann::ordered_json& tables() {
+  static nlohmann::ordered_json all = nlohmann::ordered_json::array();
+  return all;
+}
+
+void throughput_of(const char* name, const Model& model, std::vector<std::uint32_t> sizes,
+                   const CudaOptions& cuda) {
   const std::uint32_t most = cuda_slots_that_fit(model, options_for(400'000, kChunk), cuda);
   std::printf("%u slots fit the card's free memory\n", most);
   std::erase_if(sizes, [&](std::uint32_t size) { return size > most; });
@@ -166,6 +183,7 @@ void throughput_of(const Model& model, std::vector<std::uint32_t> sizes, const C
   const std::size_t free = cuda_devices().at(0).memory_free;
   std::printf("engine of %u slots: %.1f GB of device memory\n", slots,
               static_cast<double>(made.device_bytes) / 1e9);
+  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   std::printf("| streams | median ms | p99 ms | of 320 ms | us a stream | times real time |\n");
   for (std::uint32_t streams : sizes) {
     Load load(*engine, streams, kChunk);
@@ -174,7 +192,9 @@ void throughput_of(const Model& model, std::vector<std::uint32_t> sizes, const C
     std::printf("| %u | %.3f | %.3f | %.1f %% | %.3f | %.0f |\n", streams, times.median(), times.at(0.99),
                 100 * times.median() / kChunkMs, 1e3 * times.median() / streams,
                 streams * kChunkMs / times.median());
+    rows.push_back({{"streams", streams}, {"median_ms", times.median()}, {"p99_ms", times.at(0.99)}});
   }
+  tables().push_back({{"model", name}, {"rows", std::move(rows)}});
   const std::size_t still_free = cuda_devices().at(0).memory_free;
   std::printf("device memory allocated after warm-up: %lld bytes\n",
               static_cast<long long>(free) - static_cast<long long>(still_free));
@@ -183,7 +203,7 @@ void throughput_of(const Model& model, std::vector<std::uint32_t> sizes, const C
 void throughput(const Model& model) {
   std::printf("\nthroughput, 320 ms a stream a step\n");
   throughput_of(
-      model,
+      "default", model,
       {1, 8, 64, 256, 1'024, 4'096, 16'384, 65'536, 100'000, 131'072, 160'000, 200'000, 250'000, 300'000},
       {});
 }
@@ -201,23 +221,96 @@ void waves(const Model& model) {
     }
 }
 
-void profile(const Model& model) {
-  const double bandwidth = copy_bandwidth();
-  std::printf("\ncopy bandwidth (read + written): %.2f TB/s\n", bandwidth / 1e12);
+void profile_of(const Model& model, const CudaOptions& cuda) {
   constexpr std::uint32_t kStreams = 65'536;
-  auto engine = make_cuda_engine(model, options_for(kStreams, kChunk));
+  auto engine = make_cuda_engine(model, options_for(kStreams, kChunk), cuda);
   Load load(*engine, kStreams, kChunk);
   const double whole = load.run(3, 5).median();
   const std::vector<CudaKernelTime> times = cuda_profile_step(*engine, load.batch(), load.out());
   double total = 0;
   for (const CudaKernelTime& time : times) total += time.milliseconds;
-  std::printf("%u streams, 320 ms: a step takes %.1f ms; its kernels one after the other %.1f ms\n", kStreams,
-              whole, total);
+  std::printf(
+      "%u streams, 320 ms, large products with %s: a step takes %.1f ms; its kernels one after the other "
+      "%.1f ms\n",
+      kStreams, cuda_engine_stats(*engine).wgmma ? "wgmma" : "mma.sync", whole, total);
   std::printf("| group | ms | share | TB/s | TFLOP/s |\n");
   for (const CudaKernelTime& time : times)
     std::printf("| %s | %.2f | %.1f %% | %.2f | %.1f |\n", time.group, time.milliseconds,
                 100 * time.milliseconds / total, time.bytes / time.milliseconds / 1e9,
                 time.operations / time.milliseconds / 1e9);
+}
+
+void profile(const Model& model) {
+  std::printf("\ncopy bandwidth (read + written): %.2f TB/s\n", copy_bandwidth() / 1e12);
+  CudaOptions plain;
+  plain.products = CudaProducts::Mma;
+  plain.fuse_convolution = plain.clusters = false;
+  profile_of(model, plain);
+  profile_of(model, {});
+}
+
+std::size_t& only_variant() {
+  static std::size_t number = static_cast<std::size_t>(-1);  // all
+  return number;
+}
+
+void variants(const Model& model) {
+  struct Variant {
+    const char* name;
+    CudaOptions cuda;
+  };
+  const CudaOptions chosen;
+  auto with = [&](auto&& change) {
+    CudaOptions cuda = chosen;
+    change(cuda);
+    return cuda;
+  };
+  using Precision = CudaPrecision;
+  const std::vector<Variant> all = {
+      {"as the engine chooses", chosen},
+      {"mma.sync", with([](CudaOptions& cuda) { cuda.products = CudaProducts::Mma; })},
+      {"mma.sync, convolution alone, no clusters", with([](CudaOptions& cuda) {
+         cuda.products = CudaProducts::Mma;
+         cuda.fuse_convolution = cuda.clusters = false;
+       })},
+      {"convolution alone", with([](CudaOptions& cuda) { cuda.fuse_convolution = false; })},
+      {"wgmma for small ones too", with([](CudaOptions& cuda) { cuda.products = CudaProducts::Wgmma; })},
+      {"no clusters", with([](CudaOptions& cuda) { cuda.clusters = false; })},
+      {"1 lane", with([](CudaOptions& cuda) { cuda.lanes = 1; })},
+      {"3 lanes", with([](CudaOptions& cuda) { cuda.lanes = 3; })},
+      {"16,896 rows a wave", with([](CudaOptions& cuda) { cuda.wave_rows = 16'896; })},
+      {"16,896 rows a wave, 1 lane", with([](CudaOptions& cuda) {
+         cuda.wave_rows = 16'896;
+         cuda.lanes = 1;
+       })},
+      {"33,792 rows a wave", with([](CudaOptions& cuda) { cuda.wave_rows = 33'792; })},
+      {"bfloat16", with([](CudaOptions& cuda) { cuda.precision = Precision::BFloat16; })},
+      {"no graphs", with([](CudaOptions& cuda) { cuda.graphs = false; })},
+  };
+  std::printf(
+      "\n| variant | large products | 65,536 streams, median ms | 100,000 | 1 stream of 320 ms | 1 of 80 ms "
+      "|\n");
+  const bool one = only_variant() != static_cast<std::size_t>(-1);
+  if (one && only_variant() >= all.size())
+    throw std::out_of_range("there are " + std::to_string(all.size()) + " variants, counted from 0");
+  for (const Variant& variant : one ? std::vector{all[only_variant()]} : all) {
+    try {
+      auto alone = make_cuda_engine(model, options_for(1, kChunk), variant.cuda);
+      std::vector<double> lone;
+      for (int samples : {kChunk, kChunk / 4})
+        lone.push_back(Load(*alone, 1, static_cast<std::size_t>(samples)).run(100, 500).median());
+      auto engine = make_cuda_engine(model, options_for(100'000, kChunk), variant.cuda);
+      std::vector<double> crowd;
+      for (std::uint32_t streams : {65'536u, 100'000u})
+        crowd.push_back(Load(*engine, streams, kChunk).run(2, 7).median());
+      std::printf("| %s | %s | %.2f | %.2f | %.3f | %.3f |\n", variant.name,
+                  cuda_engine_stats(*engine).wgmma ? "wgmma" : "mma.sync", crowd[0], crowd[1], lone[0],
+                  lone[1]);
+      std::fflush(stdout);
+    } catch (const std::exception& error) {
+      std::printf("| %s | failed: %s |\n", variant.name, error.what());
+    }
+  }
 }
 
 void offline(const Model& model) {
@@ -261,13 +354,13 @@ void large(const Model&) {
   write_random_model(folder, {512, 22, 1'024, 401, 32}, 1);
   const Model model = load_model(folder);
   std::printf("\nencoder of 70 M parameters: d_model 512, 22 layers, d_intermediate 1024, random weights\n");
-  throughput_of(model, {1, 1'024, 8'192, 16'384, 30'000, 50'000}, {});
+  throughput_of("70 M parameters", model, {1, 1'024, 8'192, 16'384, 30'000, 50'000}, {});
   std::filesystem::remove_all(folder);
 }
 
 int run(int argc, char** argv) {
   if (argc < 2) {
-    std::fprintf(stderr, "usage: cuda_bench MODEL_FOLDER [SECTION ...]\n");
+    std::fprintf(stderr, "usage: cuda_bench MODEL_FOLDER [--json FILE] [--variant N] [SECTION ...]\n");
     return 2;
   }
   if (std::string reason = cuda_unavailable_reason(); !reason.empty()) {
@@ -276,20 +369,39 @@ int run(int argc, char** argv) {
   }
   const std::vector<std::pair<std::string, std::function<void(const Model&)>>> sections = {
       {"latency", latency}, {"throughput", throughput}, {"profile", profile}, {"offline", offline},
-      {"age", age},         {"large", large},           {"waves", waves}};
-  const std::vector<std::string> chosen(argv + 2, argv + argc);
+      {"age", age},         {"large", large},           {"waves", waves},     {"variants", variants}};
+  std::vector<std::string> chosen(argv + 2, argv + argc);
+  // Takes a flag and its value out of the words; empty without it.
+  auto value_of = [&](const std::string& flag) {
+    std::string value;
+    const auto found = std::find(chosen.begin(), chosen.end(), flag);
+    if (found == chosen.end()) return value;
+    if (found + 1 == chosen.end()) throw std::invalid_argument(flag + " needs a value");
+    value = *(found + 1);
+    chosen.erase(found, found + 2);
+    return value;
+  };
+  const std::string json = value_of("--json"), number = value_of("--variant");
+  if (!number.empty()) only_variant() = std::stoul(number);
   const Model model = load_model(argv[1]);
   const CudaDevice device = cuda_devices().at(0);
   std::printf("%s, %d multiprocessors, %.1f GB; %d packing threads\n", device.name.c_str(),
               device.multiprocessors, static_cast<double>(device.memory_total) / 1e9, packing_threads());
   for (const auto& [name, section] : sections) {
-    const bool wanted =
-        chosen.empty() ? name != "waves" : std::find(chosen.begin(), chosen.end(), name) != chosen.end();
+    const bool wanted = chosen.empty() ? name != "waves" && name != "variants"
+                                       : std::find(chosen.begin(), chosen.end(), name) != chosen.end();
     if (!wanted) continue;
     const Clock::time_point start = Clock::now();
     section(model);
     std::printf("(%s took %.1f s)\n", name.c_str(), milliseconds_since(start) / 1e3);
     std::fflush(stdout);
+  }
+  if (json.empty()) return 0;
+  std::ofstream file(json);
+  file << nlohmann::ordered_json{{"device", device.name}, {"tables", tables()}}.dump(1) << '\n';
+  if (!file.flush()) {
+    std::fprintf(stderr, "cuda_bench: can't write %s\n", json.c_str());
+    return 1;
   }
   return 0;
 }
@@ -300,6 +412,9 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   try {
     return sidewinder::run(argc, argv);
+  } catch (const std::logic_error& error) {  // the words it was called with
+    std::fprintf(stderr, "cuda_bench: %s\n", error.what());
+    return 2;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "cuda_bench: %s\n", error.what());
     return 1;

@@ -261,7 +261,8 @@ class CudaEngineTest : public ::testing::TestWithParam<CudaPrecision> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Precision, CudaEngineTest,
-                         ::testing::Values(CudaPrecision::Float32, CudaPrecision::Float16, CudaPrecision::BFloat16),
+                         ::testing::Values(CudaPrecision::Float32, CudaPrecision::Float16,
+                                           CudaPrecision::BFloat16),
                          [](const auto& given) { return std::string(name_of(given.param)); });
 
 struct Golden {
@@ -556,12 +557,11 @@ TEST_P(CudaEngineTest, EmptyAndShortStreams) {
 }
 
 // Every kernel once or twice, small: what compute-sanitizer looks at.
-TEST_P(CudaEngineTest, SanitizerSubject) {
-  CudaOptions cuda;
+void take_two_short_steps(CudaOptions cuda) {
   cuda.lanes = 1;
   cuda.wave_rows = 64;
   cuda.graphs = false;
-  auto engine = make(everything(3, 2'560), cuda);
+  auto engine = make_cuda_engine(model(), everything(3, 2'560), cuda);
   const std::vector<float> samples = noise(5'120, 9);
   std::vector<StreamOutput> out(3);
   for (std::size_t step = 0; step < 2; ++step) {
@@ -572,6 +572,14 @@ TEST_P(CudaEngineTest, SanitizerSubject) {
   }
   EXPECT_GT(out[0].frames, 8u);
   EXPECT_EQ(cuda_engine_failure(*engine), "");
+}
+
+TEST_P(CudaEngineTest, SanitizerSubject) {
+  CudaOptions cuda;
+  cuda.precision = GetParam();
+  take_two_short_steps(cuda);
+  cuda.fuse_convolution = cuda.clusters = false;
+  take_two_short_steps(cuda);
 }
 
 // Samples that are no 16-bit values travel as float32; others' bits stay.
@@ -734,22 +742,26 @@ TEST_P(CudaProductTest, WgmmaAgainstMma) {
     int rows, inputs, outputs;
   };
   std::size_t values = 0, different = 0;
-  for (const Shape& shape : {Shape{64, 256, 512}, Shape{1'000, 256, 1'024}, Shape{131, 240, 416}, Shape{7, 256, 48},
-                             Shape{500, 512, 256}, Shape{64, 768, 256}, Shape{9'001, 64, 256}})
+  for (const Shape& shape :
+       {Shape{64, 256, 512}, Shape{1'000, 256, 1'024}, Shape{131, 240, 416}, Shape{7, 256, 48},
+        Shape{500, 512, 256}, Shape{64, 768, 256}, Shape{9'001, 64, 256}})
     for (int spread : {0, 3, 12}) {
       const cuda::ProductComparison got =
           cuda::compare_products(GetParam(), shape.rows, shape.inputs, shape.outputs, spread,
                                  static_cast<std::uint32_t>(shape.rows + spread));
       values += got.values;
       different += got.different;
-      std::printf("product %s (%d, %d) x (%d, %d), spread 2^%d: %zu of %zu differ in a bit; error mma %.1e, "
-                  "wgmma %.1e\n",
-                  name_of(GetParam()), shape.rows, shape.inputs, shape.outputs, shape.inputs, spread, got.different,
-                  got.values, got.largest_error, got.largest_other);
+      std::printf(
+          "product %s (%d, %d) x (%d, %d), spread 2^%d: %zu of %zu differ in a bit; error mma %.1e, "
+          "wgmma %.1e\n",
+          name_of(GetParam()), shape.rows, shape.inputs, shape.outputs, shape.inputs, spread, got.different,
+          got.values, got.largest_error, got.largest_other);
       EXPECT_LT(got.largest_error, 1e-5);
       EXPECT_LT(got.largest_other, 1e-5);
     }
-  const bool chosen = cuda::choose_products(CudaProducts::Auto, GetParam()).wgmma;
+  CudaOptions options;
+  options.precision = GetParam();
+  const bool chosen = cuda::choose_products(options).wgmma;
   std::printf("products %s: wgmma's bits are %s, Auto %s it\n", name_of(GetParam()),
               different == 0 ? "mma.sync's" : "its own", chosen ? "uses" : "leaves");
   EXPECT_GT(values, 1'000'000u);
@@ -767,13 +779,15 @@ TEST_P(CudaProductTest, SameBitsInCrowdsAndAlone) {
     auto crowd = make_cuda_engine(model(), options, cuda);
     std::vector<std::uint64_t> wanted;
     for (std::size_t kind = 0; kind < 3; ++kind)
-      wanted.push_back(listen(*alone, 0, std::span(samples).subspan(kind * 8'000, 2 * kSamples), 2'560).hash());
+      wanted.push_back(
+          listen(*alone, 0, std::span(samples).subspan(kind * 8'000, 2 * kSamples), 2'560).hash());
     std::vector<Heard> heard(kStreams);
     std::vector<StreamInput> batch(kStreams);
     std::vector<StreamOutput> out(kStreams);
     for (std::size_t step = 0; step < 2; ++step) {
       for (std::uint32_t slot = 0; slot < kStreams; ++slot)
-        batch[slot] = {slot, std::span(samples).subspan(slot % 3 * 8'000 + step * kSamples, kSamples), step == 1};
+        batch[slot] = {slot, std::span(samples).subspan(slot % 3 * 8'000 + step * kSamples, kSamples),
+                       step == 1};
       crowd->step(batch, out);
       for (std::uint32_t slot = 0; slot < kStreams; ++slot) heard[slot].add(out[slot], model().config);
     }
@@ -781,21 +795,31 @@ TEST_P(CudaProductTest, SameBitsInCrowdsAndAlone) {
     for (std::uint32_t slot = 0; slot < kStreams; ++slot) unequal += heard[slot].hash() != wanted[slot % 3];
     EXPECT_EQ(unequal, 0u);
     EXPECT_EQ(cuda_engine_failure(*crowd), "");
-    std::printf("%s, products %s, convolution %s: hash %016llx\n", name_of(cuda.precision), name_of(cuda.products),
-                cuda.fuse_convolution ? "fused" : "alone", static_cast<unsigned long long>(wanted[0]));
+    std::printf("%s, products %s, convolution %s, clusters %s: hash %016llx\n", name_of(cuda.precision),
+                name_of(cuda.products), cuda.fuse_convolution ? "fused" : "alone",
+                cuda.clusters ? "yes" : "no", static_cast<unsigned long long>(wanted[0]));
     return wanted;
   };
   CudaOptions cuda;
   cuda.precision = GetParam();
   cuda.products = CudaProducts::Mma;
+  cuda.fuse_convolution = cuda.clusters = false;
   const std::vector<std::uint64_t> mma = hear(cuda);
-  cuda.fuse_convolution = false;
-  EXPECT_EQ(hear(cuda), mma);
   cuda.fuse_convolution = true;
+  EXPECT_EQ(hear(cuda), mma);
+  cuda.clusters = true;
+  EXPECT_EQ(hear(cuda), mma);
   cuda.products = CudaProducts::Auto;
   EXPECT_EQ(hear(cuda), mma);
   cuda.products = CudaProducts::Wgmma;
   hear(cuda);  // may have its own bits, the same ones for all
+}
+
+TEST_P(CudaProductTest, SanitizerSubject) {
+  CudaOptions cuda;
+  cuda.precision = GetParam();
+  cuda.products = CudaProducts::Wgmma;
+  take_two_short_steps(cuda);
 }
 
 // ---- Without a GPU ---------------------------------------------------------------------------------------
