@@ -235,7 +235,7 @@ def engine_figures(path, layers):
             elif len(cells) == 5 and cells[2].endswith("%"):
                 rows.setdefault(cells[0], float(cells[1]))
         mixer = (
-            sum(v for k, v in rows.items() if k in ("in_proj", "convolution", "x_proj", "scan") or k.startswith("out_proj"))
+            sum(v for k, v in rows.items() if k in ("in_proj", "x_proj", "scan") or k.startswith(("convolution", "out_proj")))
             / layers
         )
     return steps, mixer or None

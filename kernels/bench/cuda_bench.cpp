@@ -1,18 +1,20 @@
-// Speed of the CUDA engine, measured. usage: cuda_bench MODEL_FOLDER [SECTION ...]
-//   latency     one stream alone: steps of 320 ms and 80 ms
-//   throughput  320 ms of audio for each of B streams a step, B from 1 as far as memory goes
-//   profile     kernel by kernel, against the card's measured copy bandwidth; with mma.sync and a convolution
-//   of
-//               its own first, then as the engine chooses
-//   variants    65,536 and 100,000 streams a step, and one stream, under each of the engine's switches
-//               (with --variant only the one of that number, so that each may have a process of its own)
-//   offline     long pieces of many files a step
-//   age         a step's time for streams 1 minute and 10 hours old
-//   large       throughput of an encoder of 70 M parameters (random weights)
-//   waves       throughput against rows a wave and lanes
-// FILE gets the throughput sections' tables: {"device", "tables": [{"model", "rows": [{"streams",
-// "median_ms", "p99_ms"}]}]}. Times are wall clock around Engine::step, from samples in host memory to tokens
-// in host memory.
+// Speed of the CUDA engine, measured.
+// usage: cuda_bench MODEL_FOLDER [--json FILE] [--variant N] [SECTION ...]
+//   latency        one stream alone: steps of 320 ms and 80 ms
+//   throughput     320 ms of audio for each of B streams a step, B from 1 as far as memory goes
+//   profile        kernel by kernel, against the card's measured copy bandwidth
+//   profile_plain  the same with mma.sync alone, and a kernel of its own for each convolution
+//   variants       65,536 and 100,000 streams a step, and one stream, under each of the engine's switches
+//   offline        long pieces of many files a step
+//   age            a step's time for streams 1 minute and 10 hours old
+//   large          throughput of an encoder of 70 M parameters (random weights)
+//   waves          throughput against rows a wave and lanes
+//
+// Without a section: all but profile_plain, variants and waves. N picks one of the variants, so that each may
+// have a process of its own. FILE gets the throughput sections' tables:
+// {"device", "tables": [{"model", "rows": [{"streams", "median_ms", "p99_ms"}]}]}.
+//
+// Times are wall clock around Engine::step, from samples in host memory to tokens in host memory.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -242,11 +244,14 @@ void profile_of(const Model& model, const CudaOptions& cuda) {
 
 void profile(const Model& model) {
   std::printf("\ncopy bandwidth (read + written): %.2f TB/s\n", copy_bandwidth() / 1e12);
+  profile_of(model, {});
+}
+
+void profile_plain(const Model& model) {
   CudaOptions plain;
   plain.products = CudaProducts::Mma;
   plain.fuse_convolution = plain.clusters = false;
   profile_of(model, plain);
-  profile_of(model, {});
 }
 
 std::size_t& only_variant() {
@@ -265,7 +270,6 @@ void variants(const Model& model) {
     change(cuda);
     return cuda;
   };
-  using Precision = CudaPrecision;
   const std::vector<Variant> all = {
       {"as the engine chooses", chosen},
       {"mma.sync", with([](CudaOptions& cuda) { cuda.products = CudaProducts::Mma; })},
@@ -284,7 +288,7 @@ void variants(const Model& model) {
          cuda.lanes = 1;
        })},
       {"33,792 rows a wave", with([](CudaOptions& cuda) { cuda.wave_rows = 33'792; })},
-      {"bfloat16", with([](CudaOptions& cuda) { cuda.precision = Precision::BFloat16; })},
+      {"bfloat16", with([](CudaOptions& cuda) { cuda.precision = CudaPrecision::BFloat16; })},
       {"no graphs", with([](CudaOptions& cuda) { cuda.graphs = false; })},
   };
   std::printf(
@@ -368,8 +372,11 @@ int run(int argc, char** argv) {
     return 1;
   }
   const std::vector<std::pair<std::string, std::function<void(const Model&)>>> sections = {
-      {"latency", latency}, {"throughput", throughput}, {"profile", profile}, {"offline", offline},
-      {"age", age},         {"large", large},           {"waves", waves},     {"variants", variants}};
+      {"latency", latency},  {"throughput", throughput},
+      {"profile", profile},  {"profile_plain", profile_plain},
+      {"offline", offline},  {"age", age},
+      {"large", large},      {"waves", waves},
+      {"variants", variants}};
   std::vector<std::string> chosen(argv + 2, argv + argc);
   // Takes a flag and its value out of the words; empty without it.
   auto value_of = [&](const std::string& flag) {
@@ -388,8 +395,9 @@ int run(int argc, char** argv) {
   std::printf("%s, %d multiprocessors, %.1f GB; %d packing threads\n", device.name.c_str(),
               device.multiprocessors, static_cast<double>(device.memory_total) / 1e9, packing_threads());
   for (const auto& [name, section] : sections) {
-    const bool wanted = chosen.empty() ? name != "waves" && name != "variants"
-                                       : std::find(chosen.begin(), chosen.end(), name) != chosen.end();
+    const bool on_demand = name == "waves" || name == "variants" || name == "profile_plain";
+    const bool wanted =
+        chosen.empty() ? !on_demand : std::find(chosen.begin(), chosen.end(), name) != chosen.end();
     if (!wanted) continue;
     const Clock::time_point start = Clock::now();
     section(model);
