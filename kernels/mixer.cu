@@ -145,7 +145,7 @@ constexpr int resident_blocks(int rank) {
 }
 
 // dt and y are sums of as many chains as this, so that a row's multiply-adds wait less for each other.
-constexpr int kChains = 4;
+constexpr int kChains = 1;
 
 __device__ inline float sum_of(const float (&chains)[kChains]) {
   float sum = chains[0];

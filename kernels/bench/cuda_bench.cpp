@@ -264,14 +264,14 @@ void variants(const Model& model) {
     const char* name;
     CudaOptions cuda;
   };
-  const CudaOptions chosen;
+  const CudaOptions chosen{.products = CudaProducts::Auto, .fuse_convolution = true, .clusters = true};
   auto with = [&](auto&& change) {
     CudaOptions cuda = chosen;
     change(cuda);
     return cuda;
   };
   const std::vector<Variant> all = {
-      {"as the engine chooses", chosen},
+      {"all on, wgmma where it gives the same bits", chosen},
       {"mma.sync", with([](CudaOptions& cuda) { cuda.products = CudaProducts::Mma; })},
       {"mma.sync, convolution alone, no clusters", with([](CudaOptions& cuda) {
          cuda.products = CudaProducts::Mma;
