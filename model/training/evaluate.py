@@ -64,9 +64,14 @@ def best_tokens(net, waves, device, seconds=1600.0):
     return out
 
 
+def texts(frames, pieces):
+    """best_tokens -> texts"""
+    return [export.words(best_path(f), pieces) for f in frames]
+
+
 def transcribe(net, waves, pieces, device):
     """waves: int16 arrays -> texts."""
-    return [export.words(best_path(frames), pieces) for frames in best_tokens(net, waves, device)]
+    return texts(best_tokens(net, waves, device), pieces)
 
 
 def score(net, utts, pieces, device):
@@ -93,11 +98,12 @@ def speech_end(samples):
     return 160 * (int(np.nonzero(power > np.percentile(power, 95) - 25)[0][-1]) + 1)
 
 
-def delays(net, utts, pieces, device):
-    """-> (seconds from each word's end until it is out, for words read rightly; how many words there were)"""
+def delays(utts, frames, pieces, look):
+    """frames: the utterances' best_tokens; look: the model's lookahead -> (seconds from each word's end until it is out, for words
+    read rightly; how many words there were)"""
     found, total = [], 0
-    for u, frames in zip(utts, best_tokens(net, [u.samples for u in utts], device)):
-        said, out = u.text.split(), words_out(frames, pieces)
+    for u, best in zip(utts, frames):
+        said, out = u.text.split(), words_out(best, pieces)
         if not said:
             continue
         ends = list(u.ends or [None] * len(said))
@@ -107,7 +113,7 @@ def delays(net, utts, pieces, device):
         for a, b, n in difflib.SequenceMatcher(None, said, [w for w, _ in out], autojunk=False).get_matching_blocks():
             for k in range(n):
                 if ends[a + k] is not None:
-                    found.append((Encoder.samples(out[b + k][1] + 1 + net.look) - ends[a + k]) / 16000)
+                    found.append((Encoder.samples(out[b + k][1] + 1 + look) - ends[a + k]) / 16000)
     return found, total
 
 
@@ -159,14 +165,18 @@ def main():
     net.to(a.device)
     for folder in a.sets:
         utts = load(folder, a.limit)
-        w, refs, hyps = score(net, utts, pieces, a.device)
+        frames = best_tokens(net, [u.samples for u in utts], a.device)
+        refs, hyps = [u.text for u in utts], texts(frames, pieces)
+        w = wer(refs, hyps)
         print(f"{os.path.basename(folder.rstrip('/'))}: {len(utts)} utterances, WER {w:.2f} %", flush=True)
         for i in range(0, len(refs), max(1, len(refs) // max(1, a.show)))[:a.show] if a.show else []:
             print("  said", refs[i], "\n  read", hyps[i])
         if a.delays:
-            d, total = delays(net, utts, pieces, a.device)
-            print(f"  words out after their end ({len(d)} of {total} read rightly): median {1000 * np.median(d):.0f} ms, 99th percentile "
-                  f"{1000 * np.percentile(d, 99):.0f} ms" if d else f"  none of {total} words read rightly: no delay to report", flush=True)
+            d, total = delays(utts, frames, pieces, net.look)
+            print(f"  {len(d)} of {total} words read rightly", flush=True)
+            if d:
+                late, latest = np.percentile(1000 * np.array(d), [50, 99])
+                print(f"  out after their end: median {late:.0f} ms, 99th percentile {latest:.0f} ms", flush=True)
         if a.streams:
             for k, v in robustness(net, utts, pieces, a.device).items():
                 print(f"  {k}: {v:.2f}", flush=True)

@@ -43,9 +43,10 @@ def test_delays_of_the_shipped_model():
     x = x[: int(5.8 * 16000)]
     text = "MISTER QUILTER IS THE APOSTLE OF THE MIDDLE CLASSES AND WE ARE GLAD TO WELCOME HIS GOSPEL"
     whole = evaluate.Utterance(x, text, "")
-    (last,), total = evaluate.delays(net, [whole], pieces, "cpu")
+    frames = evaluate.best_tokens(net, [x], "cpu")
+    (last,), total = evaluate.delays([whole], frames, pieces, net.look)
     assert total == 1 and 0.32 < last < 1.5  # the lookahead is 320 ms
     told = whole._replace(ends=[len(x)] * len(text.split()))  # all words said to end with the recording
-    found, total = evaluate.delays(net, [told], pieces, "cpu")
+    found, total = evaluate.delays([told], frames, pieces, net.look)
     assert total == 17 and 12 <= len(found) <= 17
     assert found[-1] == last and found[0] < found[-2] < last and found[0] < -3

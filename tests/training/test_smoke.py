@@ -49,7 +49,7 @@ def make_set(folder, utterances, seed):
 
 def run(*args):
     env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    r = subprocess.run([sys.executable, *args], cwd=TRAINING, env=env, capture_output=True, text=True, timeout=150)
+    r = subprocess.run([sys.executable, *args], cwd=TRAINING, env=env, capture_output=True, text=True, timeout=900)
     assert r.returncode == 0, r.stdout + r.stderr
     return r.stdout
 
@@ -66,7 +66,7 @@ def trained(tmp_path_factory):
         f.write(open(os.path.join(TRAINING, "configs", "default.toml")).read().split("[sets]")[0] + "[sets]\ntones = 1.0\n")
     tiny = ["model.d=64", "model.layers=2", "model.inter=[0]", "train.rows=2", "train.frames=110", "train.warm=8", "train.drop=0",
             "train.masks=1", "train.lr=0.004"]
-    common = [str(d / "tiny.toml"), "--speech", str(d / "speech"), "--tokens", str(d / "tokenizer.model"), "--minutes", "1",
+    common = [str(d / "tiny.toml"), "--speech", str(d / "speech"), "--tokens", str(d / "tokenizer.model"), "--minutes", "60",
               "--noise-clips", "2", "--set", *tiny]
     first = run("train.py", *common, "--out", str(d / "run"), "--steps", "50", "--dev", str(d / "dev"))
     again = run("train.py", *common, "--out", str(d / "run2"), "--steps", "3", "--resume", str(d / "run" / "last"))
