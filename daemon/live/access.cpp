@@ -175,7 +175,9 @@ std::int64_t Access::Bucket::take(double amount, std::int64_t rate) {
   const double full = static_cast<double>(rate);
   left = filled_ns == 0 ? full : std::min(full, left + full * static_cast<double>(now - filled_ns) / 1e9);
   filled_ns = now;
-  if (left <= 0) return static_cast<std::int64_t>(std::ceil(-left / full * 1000)) + 1;
+  // More than a second's worth at once is taken when nothing was for a second, and paid off afterwards.
+  const double needed = std::min(amount, full);
+  if (left < needed) return static_cast<std::int64_t>(std::ceil((needed - left) / full * 1000));
   left -= amount;
   return 0;
 }

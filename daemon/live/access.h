@@ -57,7 +57,7 @@ class Access {
   bool sees(const std::string& key, std::string_view stream) const;
 
  private:
-  // A second's worth of what a key may have; a large message may take it below nothing.
+  // A second's worth of what a key may have (a token bucket).
   struct Bucket {
     double left = 0;
     std::int64_t filled_ns = 0;

@@ -73,10 +73,11 @@ def entries(file):
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def handshake(socket):
+def handshake(socket, endpoint):
     """Connects, and says how it went: the name of the first event that ends a handshake."""
     monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
                                         | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
+    socket.connect(endpoint)
     assert monitor.poll(PATIENCE * 1000)
     event = zmq.Event(recv_monitor_message(monitor)["event"]).name
     socket.disable_monitor()
@@ -160,8 +161,7 @@ def test_bad_keys_are_turned_away(guarded, ring, tmp_path, endpoint, kind):
             socket.linger = 0
             if keys is not None:
                 socket.curve_serverkey, socket.curve_publickey, socket.curve_secretkey = keys
-            socket.connect(daemon.endpoints[endpoint])
-            assert handshake(socket) in events
+            assert handshake(socket, daemon.endpoints[endpoint]) in events
     refused = eventually(lambda: [e for e in entries(audit) if e["event"] == "refused"])
     assert {"action": "connect", "socket": endpoint, "public_key": ring.public["stranger"], "reason": "unknown_key",
             "address": "127.0.0.1"}.items() <= refused[0].items()
@@ -198,8 +198,7 @@ def test_publishing(guarded, ring, quilter):
         thief.linger = 0
         thief.routing_id = b"alice"
         thief.curve_serverkey, thief.curve_publickey, thief.curve_secretkey = daemon.keys
-        thief.connect(daemon.endpoints["ingest"])
-        assert handshake(thief) == "HANDSHAKE_SUCCEEDED"
+        assert handshake(thief, daemon.endpoints["ingest"]) == "HANDSHAKE_SUCCEEDED"
         header = json.dumps({"v": 1, "type": "audio", "stream": "x", "seq": alice.seq}).encode()
         thief.send_multipart([header, b"1234"])
         bob.ask("pong", type="ping")
