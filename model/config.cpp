@@ -1,93 +1,9 @@
 #include "model/config.h"
 
-#include <fstream>
-#include <sstream>
-
-#include <nlohmann/json.hpp>
-
-#include "model/error.h"
+#include "model/json_fields.h"
 
 namespace sidewinder {
 namespace {
-
-using nlohmann::json;
-
-// Reads fields of one JSON object and says which field broke which rule.
-class Fields {
- public:
-  Fields(const json& object, std::string origin, std::string prefix)
-      : object_(object), origin_(std::move(origin)), prefix_(std::move(prefix)) {
-    if (!object_.is_object()) fail("", "must be an object");
-  }
-
-  Fields child(const char* key) const { return Fields(at(key), origin_, prefix_ + key + "."); }
-
-  bool has(const char* key) const { return object_.contains(key); }
-
-  int integer(const char* key, int low, int high) const {
-    const json& value = at(key);
-    bool is_int = value.is_number_integer();
-    std::int64_t number = 0;
-    if (is_int)
-      number = value.is_number_unsigned() && value.get<std::uint64_t>() > INT64_MAX
-                   ? INT64_MAX
-                   : value.get<std::int64_t>();
-    if (!is_int || number < low || number > high)
-      fail(key, "must be an integer from " + std::to_string(low) + " to " + std::to_string(high) + ", not " +
-                    shorten(value));
-    return static_cast<int>(number);
-  }
-
-  int integer_or(const char* key, int fallback, int low, int high) const {
-    return has(key) ? integer(key, low, high) : fallback;
-  }
-
-  float real(const char* key, double low, double high) const {
-    const json& value = at(key);
-    if (!value.is_number() || !(value.get<double>() >= low && value.get<double>() <= high)) {
-      std::ostringstream rule;
-      rule << "must be a number from " << low << " to " << high << ", not " << shorten(value);
-      fail(key, rule.str());
-    }
-    return value.get<float>();
-  }
-
-  // Refuses any value but the one that the engine implements.
-  void only(const char* key, const json& wanted) const {
-    if (at(key) != wanted)
-      fail(key, "must be " + wanted.dump() + " (nothing else is implemented), not " + shorten(at(key)));
-  }
-
-  void only_if_present(const char* key, const json& wanted) const {
-    if (has(key)) only(key, wanted);
-  }
-
-  std::string text(const char* key) const {
-    if (!at(key).is_string()) fail(key, "must be a string, not " + shorten(at(key)));
-    return at(key).get<std::string>();
-  }
-
-  [[noreturn]] void fail(const std::string& key, const std::string& rule) const {
-    throw ModelError(origin_ + ": \"" + prefix_ + key + "\" " + rule +
-                     "; export the model again or correct the file");
-  }
-
- private:
-  const json& at(const char* key) const {
-    auto found = object_.find(key);
-    if (found == object_.end()) fail(key, "is missing");
-    return *found;
-  }
-
-  static std::string shorten(const json& value) {
-    std::string text = value.dump(-1, ' ', true, json::error_handler_t::replace);
-    return text.size() > 40 ? text.substr(0, 40) + "..." : text;
-  }
-
-  const json& object_;
-  std::string origin_;
-  std::string prefix_;
-};
 
 // Widths are stepped through in SIMD packets, 8 floats at the most.
 int width(const Fields& fields, const char* key) {
@@ -158,21 +74,7 @@ void parse_hugging_face_mamba(const Fields& top, ModelConfig& config) {
 }  // namespace
 
 ModelConfig parse_config(std::string_view text, const std::string& origin) {
-  // Writing a value into a message recurses, so that one nested without end would exhaust the stack.
-  auto refuse_depth = [&](int depth, json::parse_event_t, json&) {
-    constexpr int kDeepest = 16;
-    if (depth > kDeepest) throw ModelError(origin + ": nested too deeply; export the model again");
-    return true;
-  };
-  json document;
-  try {
-    document = json::parse(text, refuse_depth);
-  } catch (const json::exception& error) {
-    // Without the library's "[json.exception...] " before and a token of any length behind.
-    std::string why = error.what();
-    why = why.substr(why.find("] ") + 2, 160);
-    throw ModelError(origin + ": not valid JSON (" + why + "); export the model again");
-  }
+  const nlohmann::json document = parse_json(text, origin);
   Fields top(document, origin, "");
   ModelConfig config;
   std::string type = top.text("model_type");
@@ -186,18 +88,7 @@ ModelConfig parse_config(std::string_view text, const std::string& origin) {
 }
 
 ModelConfig load_config(const std::filesystem::path& file) {
-  std::error_code error;
-  auto size = std::filesystem::file_size(file, error);
-  if (error)
-    throw ModelError(file.string() + ": " + error.message() +
-                     "; check the path: a model folder holds config.json, model.safetensors and tokens.txt");
-  constexpr std::uintmax_t kLargest = 1 << 20;
-  if (size > kLargest) throw ModelError(file.string() + ": larger than 1 MiB, so not a model's config.json");
-  std::ifstream in(file, std::ios::binary);
-  std::string text(size, '\0');
-  if (!in.read(text.data(), static_cast<std::streamsize>(size)))
-    throw ModelError(file.string() + ": can't be read; check its permissions");
-  return parse_config(text, file.string());
+  return parse_config(read_json_file(file), file.string());
 }
 
 }  // namespace sidewinder

@@ -5,20 +5,23 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <string>
 #include <string_view>
 #include <vector>
 
 #include "model/engine.h"
 #include "model/tokenizer.h"
+#include "model/word_builder.h"
 
 namespace sidewinder {
 
-struct Word {
-  std::string text;
-  std::int64_t begin = 0;  // samples at the model's rate, from the stream's start
-  std::int64_t end = 0;    // exclusive
-  float confidence = 0;    // 0 to 1: geometric mean of its tokens' probabilities
+class Hotwords;
+class NGram;
+
+// The text heard but not settled yet; may change or go away.
+struct Tentative {
+  std::string_view text;   // words with a space between; valid until the decoder's next call
+  std::int64_t begin = 0;  // of its first word: samples at the model's rate, from the stream's start
+  bool continues = false;  // the first word goes on the last settled one (Word::continues)
 };
 
 // One stream's decoder. Thread rule: one thread at a time. The words depend on the frames alone, not on how
@@ -30,13 +33,17 @@ class Decoder {
   // Takes in the next frames and appends the words that are now settled, in order.
   virtual void advance(const StreamOutput& frames, std::vector<Word>& settled) = 0;
 
-  // The stream's end: appends what was still open.
+  // Settles all that is open: at the stream's end, or at a pause, after which it may go on.
   virtual void finish(std::vector<Word>& settled) = 0;
 
-  // The text heard but not settled yet; valid until the next call.
-  virtual std::string_view tentative() const noexcept = 0;
+  virtual Tentative tentative() const noexcept = 0;
 
-  // The decoder's part of the state capsule: a fixed number of bytes for each kind of decoder.
+  // From the next frame on these phrases are favoured, or none (null); what was settled stays. `hotwords` must
+  // outlive their use. A decoder that can't favour any ignores them.
+  virtual void set_hotwords(const Hotwords*) noexcept {}
+
+  // The decoder's part of the state capsule: a fixed number of bytes for each kind of decoder. Hotwords are not
+  // in it: whoever loads a state sets those that the stream had first.
   virtual std::size_t state_bytes() const noexcept = 0;
   virtual void save(std::span<std::byte> into) const noexcept = 0;
   virtual void load(std::span<const std::byte> state) noexcept = 0;
@@ -45,5 +52,31 @@ class Decoder {
 // CTC best path (Graves et al. 2006): the most likely token of each frame, repeats merged, blanks dropped. A
 // word is settled once the next one begins. `tokenizer` must outlive the decoder.
 std::unique_ptr<Decoder> make_best_path_decoder(const ModelConfig& config, const Tokenizer& tokenizer);
+
+// What the beam search weighs; every number is read from the model folder's decoder.json (decoding.h). Scores
+// are natural logs.
+struct BeamOptions {
+  int beam = 16;                // hypotheses kept, at most kMostBeam
+  int frame_tokens = 12;        // tokens tried a frame, at most kMostFrameTokens
+  float token_threshold = 9;    // a token this far below its frame's best is not tried
+  float beam_threshold = 10;    // a hypothesis this far below the best is dropped
+  float lm_weight = 0;          // of the language model's log probability
+  float token_bonus = 0;        // added for each token
+  float word_bonus = 0;         // added for each word's first token
+  float hotword_weight = 1;     // of the hotwords' boosts
+  int pause_frames = 10;        // so many frames of blank settle all that is open but the last word's end
+  int settle_frames = 50;       // a token is settled at the latest so many frames after it began
+
+  static constexpr int kMostBeam = 64;
+  static constexpr int kMostFrameTokens = 64;
+  static constexpr int kMostSettleFrames = 100;
+};
+
+// CTC prefix beam search (Hannun et al. 2014, algorithm 1), without a lexicon: a hypothesis is any row of tokens.
+// `lm` (null: none) is fused token by token (shallow fusion), so it weighs a word while it is being spoken. What
+// all hypotheses agree on is settled; what they do not agree on for settle_frames is decided for the best one,
+// which bounds memory and delay. Needs StreamOutput::log_probs. tokenizer and lm must outlive the decoder.
+std::unique_ptr<Decoder> make_beam_search_decoder(const ModelConfig& config, const Tokenizer& tokenizer,
+                                                  const NGram* lm, const BeamOptions& options);
 
 }  // namespace sidewinder

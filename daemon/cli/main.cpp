@@ -12,6 +12,7 @@
 #include "daemon/engine_choice.h"
 #include "daemon/transcribe/sink.h"
 #include "model/error.h"
+#include "model/hotwords.h"
 
 namespace sidewinder {
 namespace {
@@ -50,6 +51,8 @@ int run_command_line(int argc, char** argv) {
     return kExitUsage;
   } catch (const ModelError& error) {
     return fail(error, kExitModel);
+  } catch (const HotwordError& error) {
+    return fail(error, kExitUsage);
   } catch (const OutputError& error) {
     return fail(error, kExitOutput);
   } catch (const EngineUnavailable& error) {

@@ -17,6 +17,7 @@ struct Arguments {
   TranscribeOptions options;
   std::string output;
   std::string model;
+  std::string hotwords;
   std::string channel = "mix";
   std::string sample_format;
   int rate = 0;
@@ -67,6 +68,7 @@ void refuse_same_names(const TranscribeOptions& options) {
 void check(Arguments& arguments) {
   TranscribeOptions& options = arguments.options;
   options.model = arguments.model.empty() ? default_model_folder() : std::filesystem::path(arguments.model);
+  if (!arguments.hotwords.empty()) options.hotwords = arguments.hotwords;
   options.channel = parse_channel(arguments.channel);
   options.chunk_ms = arguments.chunk_ms > 0 ? arguments.chunk_ms : options.realtime ? 320 : 1920;
   if (std::count(options.inputs.begin(), options.inputs.end(), "-") > 1)
@@ -125,6 +127,14 @@ void add_transcribe_command(CLI::App& app, std::function<int()>& run) {
       "auto (default), cpu or cuda");
   command->add_option("--gpus", options.gpus, "GPUs that share the inputs (default 1; 0: all)")
       ->check(CLI::Range(0, 64).description(""));
+  add_choice<std::optional<DecoderKind>>(
+      command, "-d,--decoder", options.decoding.kind,
+      {{"auto", std::nullopt}, {"best-path", DecoderKind::BestPath}, {"beam", DecoderKind::Beam}},
+      "auto (default): as the model's decoder.json says; best-path or beam");
+  command
+      ->add_option("--hotwords", arguments->hotwords,
+                   "Phrases to favour, one a line; behind a tab how strongly (1 is usual)")
+      ->type_name("FILE");
   command
       ->add_option("--chunk-ms", arguments->chunk_ms,
                    "Audio a step, milliseconds (default 1920; 320 with --realtime); "

@@ -8,6 +8,7 @@
 #include <numeric>
 #include <optional>
 #include <set>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -293,6 +294,18 @@ Config read(const toml::table& root, const std::string& origin) {
     s.integer("audit_max_bytes", 65'536, std::int64_t{1} << 40, config.security.audit_max_bytes);
   });
   section("keys", [&](Section& s) { read_keys(s, origin, config); });
+  section("decoder", [&](Section& s) {
+    s.choice<std::optional<DecoderKind>>(
+        "kind",
+        {{"auto", std::nullopt}, {"best-path", DecoderKind::BestPath}, {"beam", DecoderKind::Beam}},
+        config.decoder.choice.kind);
+    std::string text;
+    s.text("stability", text);
+    if (!text.empty()) config.decoder.choice.stability = text;
+    text.clear();
+    s.text("hotwords", text);
+    config.decoder.hotwords = text;
+  });
   section("sockets", [&](Section& s) { read_sockets(s, config); });
   section("limits", [&](Section& s) {
     s.integer("streams", 1, 100'000, config.limits.streams);
@@ -307,6 +320,11 @@ Config read(const toml::table& root, const std::string& origin) {
     s.integer("behind_ms", 10, kDay, config.scheduler.behind_ms);
   });
   section("endpoint", [&](Section& s) {
+    // A command is short and wants its answer; who dictates stops to think.
+    std::pair<std::int64_t, std::int64_t> times{config.endpoint.silence_ms, config.endpoint.max_segment_ms};
+    s.choice<std::pair<std::int64_t, std::int64_t>>(
+        "profile", {{"captions", times}, {"dictation", {1'500, 60'000}}, {"commands", {400, 10'000}}}, times);
+    std::tie(config.endpoint.silence_ms, config.endpoint.max_segment_ms) = times;
     s.integer("silence_ms", 40, kDay, config.endpoint.silence_ms);
     s.integer("max_segment_ms", 1'000, kDay, config.endpoint.max_segment_ms);
   });

@@ -10,6 +10,7 @@
 
 #include "daemon/engine_choice.h"
 #include "daemon/live/access.h"
+#include "model/decoding.h"
 
 namespace sidewinder::live {
 
@@ -29,6 +30,10 @@ struct Config {
     int gpus = 1;            // of those that the driver shows; 0: all
     bool encodings = false;  // streams may ask for the encoder's output
   } engine;
+  struct {
+    DecodingChoice choice;
+    std::filesystem::path hotwords;  // a file of phrases for every stream that brings none; empty: none
+  } decoder;
   struct {
     std::string results = "tcp://127.0.0.1:7600";
     std::string ingest = "tcp://127.0.0.1:7601";

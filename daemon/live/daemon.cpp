@@ -9,18 +9,32 @@
 #include "daemon/live/protocol.h"
 
 namespace sidewinder::live {
+namespace {
+
+std::optional<Hotwords> configured_hotwords(const Config& config, const Decoding& decoding) {
+  if (config.decoder.hotwords.empty()) return std::nullopt;
+  if (!decoding.takes_hotwords())
+    throw HotwordError(config.decoder.hotwords.string() +
+                       ": the best path can't favour phrases; set decoder.kind = \"beam\", or no hotwords");
+  return load_hotwords(config.decoder.hotwords, decoding.tokenizer());
+}
+
+}  // namespace
 
 Daemon::Daemon(const Config& config, const Model& model)
     : config_(config),
       stop_timeout_(config.shutdown.timeout_ms),
       tokenizer_(model.folder / "tokens.txt", model.config.vocab_size),
-      chosen_(make_engine(config.engine.kind, model, scheduler_engine_options(config, model.config),
+      decoding_(model.folder, model.config, tokenizer_, config.decoder.choice),
+      chosen_(make_engine(config.engine.kind, model,
+                          scheduler_engine_options(config, model.config, decoding_.needs_log_probs()),
                           config.engine.gpus)),
+      hotwords_(configured_hotwords(config, decoding_)),
       identity_{.hash = hex(model.hash),
                 .rate = model.config.sample_rate,
                 .hop = model.config.frame_hop(),
                 .width = model.config.d_model},
-      table_(config, model.config, tokenizer_, chosen_.engine->devices()),
+      table_(config, model.config, decoding_, hotwords_ ? &*hotwords_ : nullptr, chosen_.engine->devices()),
       results_(static_cast<std::size_t>(config.results.queue)),
       replies_(static_cast<std::size_t>(config.results.queue)),
       history_(static_cast<std::size_t>(config.history.finals),
@@ -29,7 +43,7 @@ Daemon::Daemon(const Config& config, const Model& model)
       security_(config, metrics_),
       authenticator_(context_, security_, metrics_),
       publisher_(context_, config, identity_, security_, results_, replies_, history_, metrics_),
-      ingest_(context_, config, identity_, security_, table_, replies_, metrics_),
+      ingest_(context_, config, identity_, security_, decoding_, table_, replies_, metrics_),
       scheduler_(config, *chosen_.engine, table_, results_, ingest_.look(), metrics_),
       control_(context_, config, identity_, {SIDEWINDER_VERSION, chosen_.engine->name()}, security_, table_,
                results_, publisher_, ingest_, history_, metrics_),

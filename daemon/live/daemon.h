@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include <zmq.hpp>
@@ -21,6 +22,8 @@
 #include "daemon/live/scheduler.h"
 #include "daemon/live/security.h"
 #include "daemon/live/stream_table.h"
+#include "model/decoding.h"
+#include "model/hotwords.h"
 #include "model/tokenizer.h"
 #include "model/weights.h"
 
@@ -29,8 +32,8 @@ namespace sidewinder::live {
 // Thread rule: the thread that made it.
 class Daemon {
  public:
-  // Loads the model, allocates every stream, binds every socket. Throws ModelError, EngineUnavailable,
-  // BindError.
+  // Loads the model, allocates every stream, binds every socket. Throws ModelError, HotwordError,
+  // EngineUnavailable, BindError.
   Daemon(const Config& config, const Model& model);
 
   // {"ready":true,"results":ENDPOINT,...}: what was bound, in one line.
@@ -54,7 +57,9 @@ class Daemon {
   std::chrono::milliseconds stop_timeout_;
   std::uint64_t moved_ = 0;  // steps and results at the last look
   Tokenizer tokenizer_;
+  Decoding decoding_;
   ChosenEngine chosen_;
+  std::optional<Hotwords> hotwords_;
   ModelIdentity identity_;
   Metrics metrics_;
   StreamTable table_;

@@ -34,10 +34,11 @@ bool is_sound(std::span<const float> samples) {
 }  // namespace
 
 Ingest::Ingest(zmq::context_t& context, const Config& config, const ModelIdentity& model, Security& security,
-               StreamTable& table, BoundedQueue<IngestReply>& replies, Metrics& metrics)
+               const Decoding& decoding, StreamTable& table, BoundedQueue<IngestReply>& replies, Metrics& metrics)
     : config_(config),
       model_(model),
       security_(security),
+      decoding_(decoding),
       table_(table),
       replies_(replies),
       metrics_(metrics),
@@ -121,12 +122,15 @@ void Ingest::take_messages() {
 }
 
 void Ingest::handle(const Peer& peer, const Request& request, const zmq::message_t* body) {
-  if (request.type() != "audio" && body != nullptr)
-    throw Fault{"bad_message", "only audio has a second frame"};
-  if (request.type() == "open") return open(peer, request);
+  const bool may_have_body =
+      request.type() == "audio" || request.type() == "open" || request.type() == "hotwords";
+  if (!may_have_body && body != nullptr)
+    throw Fault{"bad_message", "only audio, open and hotwords may have a second frame"};
+  if (request.type() == "open") return open(peer, request, body);
   if (request.type() == "ping") return ping(peer, request);
   if (request.type() == "audio") return audio(session(peer, request), request, body);
   if (request.type() == "gap") return gap(session(peer, request), request);
+  if (request.type() == "hotwords") return hotwords(session(peer, request), request, body);
   if (request.type() == "flush") {
     Session& to = session(peer, request);
     if (to.flush_ids.size() >= kMostFlushes || !to.stream->flush(to.next_token))
@@ -143,7 +147,7 @@ void Ingest::handle(const Peer& peer, const Request& request, const zmq::message
   throw Fault{"bad_message", "no such type"};
 }
 
-void Ingest::open(const Peer& peer, const Request& request) {
+void Ingest::open(const Peer& peer, const Request& request, const zmq::message_t* body) {
   try {
     StreamInfo wanted = read_open(request);
     if (wanted.encodings && !config_.engine.encodings)
@@ -161,6 +165,7 @@ void Ingest::open(const Peer& peer, const Request& request) {
                      "another name or wait for its closed event"});
     wanted.owner = peer.key;
     security_.access.require_publish(peer.key, wanted.name);
+    std::unique_ptr<const Hotwords> hotwords = read_hotwords(body);
     auto opened = table_.open(std::move(wanted), security_.access.rules(peer.key).streams);
     if (auto* refusal = std::get_if<Refusal>(&opened)) return refuse(peer, request, *refusal);
     Stream* stream = std::get<Stream*>(opened);
@@ -168,12 +173,13 @@ void Ingest::open(const Peer& peer, const Request& request) {
     session.peer = peer;
     session.stream = stream;
     session.info = stream->info();
+    if (body != nullptr) stream->set_hotwords(hotwords);  // a new stream has room for it
     say_opened(session, request);
     spdlog::info("stream {} opened by a client: epoch {}, {} Hz {}, {} channel(s)", session.info.name,
                  session.info.epoch, session.info.rate, session.info.format, session.info.channels);
     security_.audit.record("opened", peer, {{"stream", session.info.name}, {"epoch", session.info.epoch}});
   } catch (const Fault& fault) {
-    if (fault.reason != "bad_format" && fault.reason != "bad_name" && fault.reason != "not_allowed") throw;
+    if (fault.reason == "bad_message") throw;
     refuse(peer, request, {fault.reason, fault.message});
   }
 }
@@ -254,9 +260,36 @@ void Ingest::gap(Session& session, const Request& request) {
   const auto frames = static_cast<std::uint64_t>(request.integer("frames", 1, kMaxInteger));
   check_credit(session, frames);
   if (!session.stream->write_gap(frames, GapReason::Client))
-    throw Fault{"too_many", "too many gaps and flushes are waiting; send it again later"};
+    throw Fault{"too_many", "too many gaps, flushes and changes of hotwords are waiting; send it again later"};
   ++session.next_seq;
   grant(session, false);
+}
+
+// From the next audio message on.
+void Ingest::hotwords(Session& session, const Request& request, const zmq::message_t* body) {
+  std::unique_ptr<const Hotwords> phrases = read_hotwords(body);
+  const std::size_t count = phrases ? phrases->phrases() : 0;
+  if (!session.stream->set_hotwords(phrases))
+    throw Fault{"too_many", "too many gaps, flushes and changes of hotwords are waiting; send it again later"};
+  Json answer = message("hotwords_set");
+  request.echo(answer);
+  answer["epoch"] = session.info.epoch;
+  answer["phrases"] = count;
+  send(session.peer, answer);
+}
+
+// Null: none, which an empty frame, or no frame, asks for.
+std::unique_ptr<const Hotwords> Ingest::read_hotwords(const zmq::message_t* body) const {
+  if (part_bytes(body) == 0) return nullptr;
+  if (!decoding_.takes_hotwords())
+    throw Fault{"unsupported", "the best path can't favour phrases; the daemon needs decoder.kind = \"beam\""};
+  try {
+    const std::vector<Hotword> phrases = parse_hotwords(body->to_string_view(), "hotwords");
+    if (phrases.empty()) return nullptr;
+    return std::make_unique<const Hotwords>(phrases, decoding_.tokenizer(), "hotwords");
+  } catch (const HotwordError& error) {
+    throw Fault{"bad_hotwords", error.what()};
+  }
 }
 
 // False for what was taken before, which is told where the stream stands.

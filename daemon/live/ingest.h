@@ -29,6 +29,7 @@ class Ingest {
  public:
   // Binds; throws BindError. All references must outlive it.
   Ingest(zmq::context_t& context, const Config& config, const ModelIdentity& model, Security& security,
+         const Decoding& decoding,
          StreamTable& table, BoundedQueue<IngestReply>& replies, Metrics& metrics);
   ~Ingest() { stop(); }
   Ingest(const Ingest&) = delete;
@@ -59,11 +60,13 @@ class Ingest {
   void run();
   void take_messages();
   void handle(const Peer& peer, const Request& request, const zmq::message_t* body);
-  void open(const Peer& peer, const Request& request);
+  void open(const Peer& peer, const Request& request, const zmq::message_t* body);
   void resume(const Peer& peer, const Request& request, Session& session, const StreamInfo& wanted,
               std::int64_t epoch);
   void audio(Session& session, const Request& request, const zmq::message_t* body);
   void gap(Session& session, const Request& request);
+  void hotwords(Session& session, const Request& request, const zmq::message_t* body);
+  std::unique_ptr<const Hotwords> read_hotwords(const zmq::message_t* body) const;
   bool is_next(Session& session, const Request& request);
   void check_credit(Session& session, std::uint64_t frames);
   void ping(const Peer& peer, const Request& request);
@@ -80,6 +83,7 @@ class Ingest {
   const Config& config_;
   const ModelIdentity& model_;
   Security& security_;
+  const Decoding& decoding_;
   StreamTable& table_;
   BoundedQueue<IngestReply>& replies_;
   Metrics& metrics_;

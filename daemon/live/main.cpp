@@ -115,6 +115,8 @@ int run_command_line(int argc, char** argv) {
     return check ? kExitOk : serve(config, file);
   } catch (const ConfigError& error) {
     return fail(error, kExitUsage);
+  } catch (const HotwordError& error) {
+    return fail(error, kExitUsage);
   } catch (const ModelError& error) {
     return fail(error, kExitModel);
   } catch (const EngineUnavailable& error) {

@@ -14,14 +14,15 @@ std::string committed_text(const Segment& segment) {
   return text;
 }
 
-Readout::Readout(const ModelConfig& config, const Tokenizer& tokenizer, const Endpoint& endpoint)
-    : tokenizer_(tokenizer),
-      decoder_(make_best_path_decoder(config, tokenizer)),
+Readout::Readout(const ModelConfig& config, const Decoding& decoding, const Endpoint& endpoint)
+    : tokenizer_(decoding.tokenizer()),
+      decoder_(decoding.make()),
       fresh_(decoder_->state_bytes()),
       blank_(config.blank),
       hop_(config.frame_hop()),
       rate_(config.sample_rate),
-      offset_((config.first_frame_samples() - config.frame_hop()) / 2) {
+      offset_((config.first_frame_samples() - config.frame_hop()) / 2),
+      vocab_(config.vocab_size) {
   set_endpoint(endpoint);
   decoder_->save(fresh_);
 }
@@ -32,12 +33,11 @@ void Readout::set_endpoint(const Endpoint& endpoint) noexcept {
 }
 
 void Readout::reset() {
+  decoder_->set_hotwords(nullptr);
   decoder_->load(fresh_);
   open_ = {};
   last_end_ = 0;
   blanks_ = 0;
-  speaking_ = false;
-  token_open_ = false;
 }
 
 void Readout::advance(const StreamOutput& frames, std::int64_t heard, std::vector<Segment>& ended) {
@@ -45,34 +45,25 @@ void Readout::advance(const StreamOutput& frames, std::int64_t heard, std::vecto
     const StreamOutput frame{.first_frame = frames.first_frame + i,
                              .frames = 1,
                              .tokens = frames.tokens + i,
-                             .scores = frames.scores + i};
-    const Tokenizer::Piece& piece = tokenizer_.piece(*frame.tokens);
+                             .scores = frames.scores + i,
+                             .log_probs = frames.log_probs ? frames.log_probs + i * vocab_ : nullptr};
     const std::int64_t begin = std::min(frame.first_frame * hop_ + offset_, heard);
-    const bool silent = *frame.tokens == blank_ || piece.is_special;
+    const bool silent = *frame.tokens == blank_ || tokenizer_.piece(*frame.tokens).is_special;
     blanks_ = silent ? blanks_ + 1 : 0;
-    if (!silent && !speaking_) {
-      speaking_ = true;
-      open_.begin = begin;
-      open_.continues = open_.number > 0 && !piece.starts_word && !token_open_;
-    }
-    token_open_ |= !silent;
 
     decoder_->advance(frame, settled_);
     const bool new_word = !settled_.empty();
     settle(heard);
     if (new_word && begin - open_.begin >= max_samples_) {
       close(SegmentEnd::Length, open_.words.back().end, ended);
-      // This frame's token has begun the next segment.
-      speaking_ = true;
-      open_.begin = begin;
     } else if (blanks_ >= silence_frames_ && (!open_.words.empty() || !tentative().empty())) {
       if (!tentative().empty()) {
         decoder_->finish(settled_);
-        token_open_ = false;
         settle(heard);
       }
       close(SegmentEnd::Pause, std::min(begin + hop_, heard), ended);
     }
+    follow_tentative(heard);
   }
 }
 
@@ -86,11 +77,23 @@ void Readout::settle(std::int64_t heard) {
   for (Word& word : settled_) {
     word.begin = std::min(word.begin, heard);
     word.end = std::min(word.end, heard);
-    // Its first tokens may have had no text and lie before the segment.
-    if (open_.words.empty()) open_.begin = std::max(word.begin, last_end_);
+    if (open_.words.empty()) begin_segment(word.begin, word.continues);
     open_.words.push_back(std::move(word));
   }
   settled_.clear();
+}
+
+// A segment without a settled word begins with the tentative ones.
+void Readout::follow_tentative(std::int64_t heard) {
+  if (!open_.words.empty()) return;
+  const Tentative tentative = decoder_->tentative();
+  if (!tentative.text.empty()) begin_segment(std::min(tentative.begin, heard), tentative.continues);
+}
+
+void Readout::begin_segment(std::int64_t begin, bool continues) {
+  // The first tokens may have had no text and lie before the segment.
+  open_.begin = std::max(begin, last_end_);
+  open_.continues = open_.number > 0 && continues;
 }
 
 void Readout::close(SegmentEnd reason, std::int64_t end, std::vector<Segment>& ended) {
@@ -100,7 +103,6 @@ void Readout::close(SegmentEnd reason, std::int64_t end, std::vector<Segment>& e
   const std::int64_t next = open_.number + 1;
   ended.push_back(std::exchange(open_, {}));
   open_.number = next;
-  speaking_ = false;
 }
 
 }  // namespace sidewinder::live

@@ -1,4 +1,4 @@
-// One stream's tokens to segments: words, and where a segment ends.
+// One stream's frames to segments: words, and where a segment ends.
 #pragma once
 
 #include <cstddef>
@@ -9,8 +9,7 @@
 #include <vector>
 
 #include "model/config.h"
-#include "model/decoder.h"
-#include "model/tokenizer.h"
+#include "model/decoding.h"
 
 namespace sidewinder::live {
 
@@ -36,10 +35,11 @@ struct Segment {
 std::string committed_text(const Segment& segment);
 
 // Thread rule: one thread at a time. The segments depend on the frames alone, not on how they were cut into
-// calls; their words are those of the offline decoder. `tokenizer` must outlive it.
+// calls; their words are those of the offline decoder, as long as a pause that ends a segment is no shorter than
+// one that settles the decoder (BeamOptions::pause_frames). `decoding` must outlive it.
 class Readout {
  public:
-  Readout(const ModelConfig& config, const Tokenizer& tokenizer, const Endpoint& endpoint);
+  Readout(const ModelConfig& config, const Decoding& decoding, const Endpoint& endpoint);
 
   // A stream that has heard nothing.
   void reset();
@@ -56,10 +56,15 @@ class Readout {
 
   // The segment being built: its words are settled, tentative() may still change. Its end is not set.
   const Segment& open() const noexcept { return open_; }
-  std::string_view tentative() const noexcept { return decoder_->tentative(); }
+  std::string_view tentative() const noexcept { return decoder_->tentative().text; }
+
+  // See Decoder::set_hotwords(); a new stream has none.
+  void set_hotwords(const Hotwords* hotwords) noexcept { decoder_->set_hotwords(hotwords); }
 
  private:
   void settle(std::int64_t heard);
+  void follow_tentative(std::int64_t heard);
+  void begin_segment(std::int64_t begin, bool continues);
   void close(SegmentEnd reason, std::int64_t end, std::vector<Segment>& ended);
 
   const Tokenizer& tokenizer_;
@@ -69,14 +74,13 @@ class Readout {
   std::int64_t hop_;             // samples a frame
   std::int64_t rate_;            // Hz, the model's
   std::int64_t offset_;          // samples: where the decoder puts frame 0
+  std::int64_t vocab_;
   std::int64_t silence_frames_;  // blanks that end a segment
   std::int64_t max_samples_;     // length that ends one
   Segment open_;
   std::vector<Word> settled_;
   std::int64_t last_end_ = 0;  // of the segment before
   std::int64_t blanks_ = 0;    // so many frames since the last token
-  bool speaking_ = false;      // the open segment has its first token
-  bool token_open_ = false;    // the decoder holds tokens of an unfinished word
 };
 
 }  // namespace sidewinder::live

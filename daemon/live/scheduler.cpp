@@ -21,7 +21,7 @@ std::size_t chunk_samples(const Config& config, int rate) {
 
 }  // namespace
 
-EngineOptions scheduler_engine_options(const Config& config, const ModelConfig& model) {
+EngineOptions scheduler_engine_options(const Config& config, const ModelConfig& model, bool log_probs) {
   const auto slots = static_cast<std::uint32_t>(config.limits.streams);
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   return {.slots = slots,
@@ -29,6 +29,7 @@ EngineOptions scheduler_engine_options(const Config& config, const ModelConfig& 
           .max_samples = static_cast<std::uint32_t>(std::max(config.scheduler.chunk_ms, kCatchUpMs) *
                                                     model.sample_rate / 1000),
           .threads = config.engine.threads > 0 ? config.engine.threads : cores,
+          .want_log_probs = log_probs,
           .want_encodings = config.engine.encodings};
 }
 
@@ -113,6 +114,11 @@ void Scheduler::pass_marks(Stream& stream) {
        mark = stream.next_mark()) {
     const auto heard = static_cast<std::int64_t>(stream.heard());
     Result told = result(stream, 0, heard, mark->accepted_ns);
+    if (mark->kind == Mark::Kind::Hotwords) {
+      stream.favour(mark->hotwords);
+      stream.drop_mark();
+      continue;
+    }
     if (mark->kind == Mark::Kind::Flush) {
       tell_partial(stream, mark->accepted_ns, true);
       told.body = FlushedBody{mark->token};
@@ -137,7 +143,10 @@ void Scheduler::step(std::span<Stream* const> batch, std::size_t most_samples) {
     // The mark first: what it stands behind is in the ring by then.
     const Mark* mark = stream.next_mark();
     const bool ends = mark != nullptr && mark->kind == Mark::Kind::End;
-    const auto samples = std::span(samples_).subspan(row * engine_.options().max_samples, most_samples);
+    auto samples = std::span(samples_).subspan(row * engine_.options().max_samples, most_samples);
+    // Hotwords hold from their very sample on, so that words do not depend on the chunks.
+    if (mark != nullptr && mark->kind == Mark::Kind::Hotwords)
+      samples = samples.first(std::min<std::size_t>(most_samples, mark->position - stream.heard()));
     const std::size_t taken = stream.take(samples);
     total += taken;
     inputs_.push_back({stream.slot(), samples.first(taken), ends && mark->position <= stream.heard()});

@@ -16,8 +16,8 @@
 
 namespace sidewinder::live {
 
-// The engine's options that the scheduler needs.
-EngineOptions scheduler_engine_options(const Config& config, const ModelConfig& model);
+// The engine's options that the scheduler needs; log_probs: the decoders do.
+EngineOptions scheduler_engine_options(const Config& config, const ModelConfig& model, bool log_probs);
 
 class Scheduler {
  public:

@@ -9,6 +9,7 @@ namespace sidewinder::live {
 
 void Stream::Listening::reset() {
   readout.reset();
+  hotwords.reset();
   partial_words = 0;
   partial_tentative.clear();
   level_begin = 0;
@@ -26,7 +27,12 @@ Stream::Stream(std::uint32_t slot, std::size_t ring_samples, std::size_t chunk_s
       ring_(ring_samples),
       listening_(std::move(readout)) {}
 
-void Stream::prepare(StreamInfo info, const dsp::ResamplerFilter& filter) {
+Stream::~Stream() {
+  for (; next_mark() != nullptr; drop_mark())
+    if (next_mark()->kind == Mark::Kind::Hotwords) delete next_mark()->hotwords;
+}
+
+void Stream::prepare(StreamInfo info, const dsp::ResamplerFilter& filter, const Hotwords* hotwords) {
   info_ = std::move(info);
   filter_ = &filter;
   ring_.reset();
@@ -40,6 +46,7 @@ void Stream::prepare(StreamInfo info, const dsp::ResamplerFilter& filter) {
   end_message_.clear();
   stamp_ = {};
   listening_.reset();
+  listening_.readout.set_hotwords(hotwords);
 }
 
 std::uint64_t Stream::credit() const noexcept {
@@ -100,6 +107,13 @@ bool Stream::flush(std::uint64_t token) noexcept {
   return mark(flush);
 }
 
+bool Stream::set_hotwords(std::unique_ptr<const Hotwords>& hotwords) noexcept {
+  if (marks_.size() + 2 > kMarks) return false;
+  Mark change{.kind = Mark::Kind::Hotwords, .position = ring_.written(), .accepted_ns = now_ns()};
+  change.hotwords = hotwords.release();
+  return mark(change);
+}
+
 void Stream::end(EndReason reason, std::string message) noexcept {
   const std::size_t last = filter_->flush(resampler_, resampled_);
   ring_.push(std::span<const float>(resampled_).first(last));
@@ -113,6 +127,11 @@ void Stream::end(EndReason reason, std::string message) noexcept {
 void Stream::drop_mark() noexcept {
   Mark taken;
   marks_.pop(std::span(&taken, 1));
+}
+
+void Stream::favour(const Hotwords* hotwords) noexcept {
+  listening_.readout.set_hotwords(hotwords);
+  listening_.hotwords.reset(hotwords);
 }
 
 std::int64_t Stream::accepted_ns(std::uint64_t position) noexcept {

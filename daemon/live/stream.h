@@ -15,19 +15,21 @@
 #include "daemon/live/sample_ring.h"
 #include "daemon/live/wakeup.h"
 #include "dsp/resampler.h"
+#include "model/hotwords.h"
 #include "model/slot_pool.h"
 
 namespace sidewinder::live {
 
 // What happens at a position of a stream.
 struct Mark {
-  enum class Kind { Flush, Gap, End } kind = Kind::Flush;
+  enum class Kind { Flush, Gap, Hotwords, End } kind = Kind::Flush;
   std::uint64_t position = 0;  // model samples before it
   std::int64_t accepted_ns = 0;
   std::uint64_t token = 0;                   // Flush: whose
   std::int64_t begin = 0, end = 0;           // Gap: at the source's rate
   EndReason end_reason = EndReason::Client;  // End
   GapReason gap_reason = GapReason::Client;  // Gap
+  const Hotwords* hotwords = nullptr;        // Hotwords: owned by the mark; null: none from here on
 };
 
 // Allocated once for its slot and used for one stream after another. Three parties:
@@ -37,13 +39,16 @@ class Stream {
  public:
   Stream(std::uint32_t slot, std::size_t ring_samples, std::size_t chunk_samples, Readout readout,
          int model_rate, Wakeup& scheduler);
+  ~Stream();
+  Stream(const Stream&) = delete;
 
   std::uint32_t slot() const noexcept { return slot_; }
   const StreamInfo& info() const noexcept { return info_; }  // constant from opening to retirement
 
   // ---- table, while neither other party knows the stream
-  // `filter` converts info.rate to the model's rate and outlives the stream.
-  void prepare(StreamInfo info, const dsp::ResamplerFilter& filter);
+  // `filter` converts info.rate to the model's rate and outlives the stream, as do `hotwords`, which it begins
+  // with (null: none).
+  void prepare(StreamInfo info, const dsp::ResamplerFilter& filter, const Hotwords* hotwords);
 
   // ---- producer
   // Frames that may have been written in all; only grows.
@@ -61,6 +66,10 @@ class Stream {
   // A FlushedBody with `token` once everything written before has been through the engine. False when too
   // many marks wait.
   bool flush(std::uint64_t token) noexcept;
+
+  // These are favoured, instead of those before, in what comes out after everything written so far; null: none.
+  // False, and `hotwords` stay the caller's, when too many marks wait.
+  bool set_hotwords(std::unique_ptr<const Hotwords>& hotwords) noexcept;
 
   // Everything written is still heard; then a ClosedBody. The producer must not touch the stream afterwards.
   void end(EndReason reason, std::string message) noexcept;
@@ -85,12 +94,15 @@ class Stream {
   // When the sample before `position` was accepted; positions may only grow.
   std::int64_t accepted_ns(std::uint64_t position) noexcept;
   std::int64_t source_position(std::int64_t model_position) const noexcept;
+  // Takes over what a Hotwords mark brought; frees those before.
+  void favour(const Hotwords* hotwords) noexcept;
   void count_final() noexcept { segments_.fetch_add(1, std::memory_order_relaxed); }
 
   // The scheduler's own; nobody else looks.
   struct Listening {
     explicit Listening(Readout r) : readout(std::move(r)) {}
     Readout readout;
+    std::unique_ptr<const Hotwords> hotwords;  // those that a producer brought
     std::size_t partial_words = 0;  // of the open segment, when its last partial was made
     std::string partial_tentative;
     std::int64_t level_begin = 0;  // model samples: where the running level began

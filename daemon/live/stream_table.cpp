@@ -19,9 +19,10 @@ Endpoint endpoint_of(const Config& config) {
   return {.silence_ms = config.endpoint.silence_ms, .max_segment_ms = config.endpoint.max_segment_ms};
 }
 
-StreamTable::StreamTable(const Config& config, const ModelConfig& model, const Tokenizer& tokenizer,
-                         std::uint32_t devices)
+StreamTable::StreamTable(const Config& config, const ModelConfig& model, const Decoding& decoding,
+                         const Hotwords* hotwords, std::uint32_t devices)
     : model_rate_(model.sample_rate),
+      hotwords_(hotwords),
       endpoint_(endpoint_of(config)),
       opened_(static_cast<std::size_t>(config.limits.streams)),
       pool_(static_cast<std::uint32_t>(config.limits.streams), devices),
@@ -31,7 +32,7 @@ StreamTable::StreamTable(const Config& config, const ModelConfig& model, const T
     // A buffer has room for two chunks, or the scheduler would wait for one that can't fit.
     streams_.push_back(std::make_unique<Stream>(
         slot, samples(std::max(config.limits.buffer_ms, 2 * config.scheduler.chunk_ms)),
-        samples(config.scheduler.chunk_ms), Readout(model, tokenizer, endpoint_), model_rate_, work()));
+        samples(config.scheduler.chunk_ms), Readout(model, decoding, endpoint_), model_rate_, work()));
   for (int rate : kUsualRates) usual_filters_.try_emplace(rate, rate, model_rate_);
 }
 
@@ -68,7 +69,7 @@ std::variant<Stream*, Refusal> StreamTable::claim(StreamInfo&& wanted, std::int6
                          std::chrono::system_clock::now().time_since_epoch())
                          .count();
     wanted.epoch = last_epoch_ = std::max<std::int64_t>(last_epoch_ + 1, now);
-    stream.prepare(std::move(wanted), converter);
+    stream.prepare(std::move(wanted), converter, hotwords_);
     stream.listening().readout.set_endpoint(endpoint_);
   } catch (const std::invalid_argument& error) {  // the rate
     return Refusal{"bad_format", error.what()};

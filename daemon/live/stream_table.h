@@ -17,8 +17,8 @@
 #include "daemon/live/config.h"
 #include "daemon/live/stream.h"
 #include "model/config.h"
+#include "model/decoding.h"
 #include "model/slot_pool.h"
-#include "model/tokenizer.h"
 
 namespace sidewinder::live {
 
@@ -43,9 +43,9 @@ struct StreamStatus {
 // Owns the streams; any thread. Everything is allocated at construction but the filters of unusual rates.
 class StreamTable {
  public:
-  // `tokenizer` must outlive it; `devices` is Engine::devices().
-  StreamTable(const Config& config, const ModelConfig& model, const Tokenizer& tokenizer,
-              std::uint32_t devices = 1);
+  // Streams begin with `hotwords` (null: none); `devices` is Engine::devices(). All references must outlive it.
+  StreamTable(const Config& config, const ModelConfig& model, const Decoding& decoding,
+              const Hotwords* hotwords, std::uint32_t devices = 1);
 
   // Claims a slot for `wanted` (its epoch is chosen here, and its name when empty). The caller becomes the
   // stream's producer. Its owner has at most `owner_streams` at a time, if not 0.
@@ -89,6 +89,7 @@ class StreamTable {
   const dsp::ResamplerFilter& filter(int rate, std::uint32_t slot);
 
   const int model_rate_;
+  const Hotwords* const hotwords_;
   mutable std::mutex mutex_;
   Endpoint endpoint_;
   std::condition_variable emptied_;

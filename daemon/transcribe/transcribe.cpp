@@ -18,7 +18,8 @@
 #include "daemon/transcribe/progress_bar.h"
 #include "daemon/transcribe/sink.h"
 #include "dsp/resampler.h"
-#include "model/decoder.h"
+#include "model/decoding.h"
+#include "model/hotwords.h"
 #include "model/slot_pool.h"
 #include "model/tokenizer.h"
 
@@ -113,6 +114,7 @@ class Transcriber {
       : options_(options),
         model_(load_model(options.model)),
         tokenizer_(options.model / "tokens.txt", model_.config.vocab_size),
+        decoding_(options.model, model_.config, tokenizer_, options.decoding),
         slots_(options.channel.kind == ChannelChoice::Kind::Each
                    ? kMostSlots
                    : static_cast<std::uint32_t>(std::min<std::size_t>(kMostSlots, options.inputs.size()))),
@@ -121,6 +123,12 @@ class Transcriber {
         ordered_(standard_output_, options.inputs.size()),
         progress_(options.progress) {
     if (options.progress && !chosen_.note.empty()) report(chosen_.note);
+    if (options.hotwords) {
+      hotwords_ = load_hotwords(*options.hotwords, tokenizer_);
+      if (!decoding_.takes_hotwords())
+        throw HotwordError(options.hotwords->string() +
+                           ": the best path can't favour phrases; use --decoder beam, or no --hotwords");
+    }
     batch_.reserve(slots_);
     results_.resize(slots_);
   }
@@ -155,8 +163,11 @@ class Transcriber {
     // The resampler may round up; a flushed tail is far shorter.
     std::uint32_t samples =
         static_cast<std::uint32_t>(options_.chunk_ms) * model_.config.sample_rate / 1000 + 1;
-    return {
-        .slots = slots_, .max_batch = slots_, .max_samples = std::max(samples, 1024u), .threads = threads};
+    return {.slots = slots_,
+            .max_batch = slots_,
+            .max_samples = std::max(samples, 1024u),
+            .threads = threads,
+            .want_log_probs = decoding_.needs_log_probs()};
   }
 
   void report(const std::string& message) {
@@ -275,7 +286,8 @@ class Transcriber {
                     .mono = {},
                     .samples = {}};
       chosen_.engine->reset(stream.lease.index());
-      stream.decoder = make_best_path_decoder(model_.config, tokenizer_);
+      stream.decoder = decoding_.make();
+      stream.decoder->set_hotwords(hotwords_ ? &*hotwords_ : nullptr);
       stream.writer = make_transcript_writer(options_.format, transcript_start(input, stream), sink);
       stream.mono.resize(frames);
       stream.samples.resize(
@@ -482,6 +494,8 @@ class Transcriber {
   const TranscribeOptions& options_;
   Model model_;
   Tokenizer tokenizer_;
+  Decoding decoding_;
+  std::optional<Hotwords> hotwords_;
   std::uint32_t slots_;
   ChosenEngine chosen_;
   SlotPool pool_;

@@ -9,6 +9,7 @@
 #include "daemon/audio/pcm.h"
 #include "daemon/engine_choice.h"
 #include "daemon/transcribe/transcript_writer.h"
+#include "model/decoding.h"
 
 namespace sidewinder {
 
@@ -25,6 +26,8 @@ struct TranscribeOptions {
   std::filesystem::path model;
   EngineChoice engine = EngineChoice::Auto;
   int gpus = 1;         // that share the inputs; 0: all
+  DecodingChoice decoding;
+  std::optional<std::filesystem::path> hotwords;  // a file of phrases to favour
   int chunk_ms = 1920;  // 48 encoder frames: one whole tile of the CPU engine
   int threads = 0;      // 0: one a core, no more than inputs
   ChannelChoice channel;
@@ -37,7 +40,7 @@ struct TranscribeOptions {
 std::string output_stem(const std::string& input);
 
 // Runs to the end and returns an exit code (daemon/cli/exit_code.h); says what went wrong on standard error,
-// a line each. Throws ModelError, EngineUnavailable, and OutputError for standard output.
+// a line each. Throws ModelError, HotwordError, EngineUnavailable, and OutputError for standard output.
 int transcribe(const TranscribeOptions& options);
 
 }  // namespace sidewinder

@@ -29,6 +29,9 @@ TEST(Config, ExampleHoldsTheDefaults) {
   EXPECT_EQ(config.limits.buffer_ms, defaults.limits.buffer_ms);
   EXPECT_EQ(config.limits.max_message_bytes, defaults.limits.max_message_bytes);
   EXPECT_EQ(config.scheduler.chunk_ms, defaults.scheduler.chunk_ms);
+  EXPECT_EQ(config.decoder.choice.kind, defaults.decoder.choice.kind);
+  EXPECT_EQ(config.decoder.choice.stability, defaults.decoder.choice.stability);
+  EXPECT_EQ(config.decoder.hotwords, defaults.decoder.hotwords);
   EXPECT_EQ(config.scheduler.max_wait_ms, defaults.scheduler.max_wait_ms);
   EXPECT_EQ(config.scheduler.behind_ms, defaults.scheduler.behind_ms);
   EXPECT_EQ(config.endpoint.silence_ms, defaults.endpoint.silence_ms);
@@ -61,6 +64,15 @@ TEST(Config, ReadsValues) {
   EXPECT_EQ(
       parse_config_toml("[scheduler]\nchunk_ms = 40\nprofile = \"low_latency\"\n", "").scheduler.chunk_ms,
       40);
+  const Config commands =
+      parse_config_toml("[endpoint]\nprofile = \"commands\"\nmax_segment_ms = 5000\n", "");
+  EXPECT_EQ(commands.endpoint.silence_ms, 400);
+  EXPECT_EQ(commands.endpoint.max_segment_ms, 5'000);
+  const Config decoder = parse_config_toml(
+      "[decoder]\nkind = \"beam\"\nstability = \"quick\"\nhotwords = \"names.txt\"\n", "");
+  EXPECT_EQ(decoder.decoder.choice.kind, DecoderKind::Beam);
+  EXPECT_EQ(decoder.decoder.choice.stability, "quick");
+  EXPECT_EQ(decoder.decoder.hotwords, "names.txt");
 }
 
 TEST(Config, NamesLineAndNearestKey) {

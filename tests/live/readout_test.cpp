@@ -21,17 +21,34 @@ const ModelConfig& config() {
   return test::default_model().config;
 }
 
+Decoding decoding(DecoderKind kind) {
+  return {test::default_model_folder(), config(), tokenizer(), {.kind = kind, .stability = {}}};
+}
+
 struct Frames {
   std::vector<std::int32_t> tokens;
   std::vector<float> scores;
+  std::vector<float> log_probs;  // (frames, vocab)
 
   StreamOutput part(std::size_t begin, std::size_t count) const {
     return {.first_frame = static_cast<std::int64_t>(begin),
             .frames = static_cast<std::uint32_t>(count),
             .tokens = tokens.data() + begin,
-            .scores = scores.data() + begin};
+            .scores = scores.data() + begin,
+            .log_probs = log_probs.data() + begin * static_cast<std::size_t>(config().vocab_size)};
   }
 };
+
+// Each frame's token as likely as its score says, and three others not much less.
+void add_log_probs(Frames& frames, std::mt19937& random) {
+  const auto vocab = static_cast<std::size_t>(config().vocab_size);
+  frames.log_probs.assign(frames.tokens.size() * vocab, -30);
+  for (std::size_t i = 0; i < frames.tokens.size(); ++i) {
+    for (int other = 0; other < 3; ++other)
+      frames.log_probs[i * vocab + random() % vocab] = frames.scores[i] - 1 - static_cast<float>(random() % 3);
+    frames.log_probs[i * vocab + static_cast<std::size_t>(frames.tokens[i])] = frames.scores[i];
+  }
+}
 
 // Speech of any tokens, between pauses of any length.
 Frames random_frames(std::mt19937& random) {
@@ -47,6 +64,7 @@ Frames random_frames(std::mt19937& random) {
   }
   for (std::size_t i = 0; i < frames.tokens.size(); ++i)
     frames.scores.push_back(-static_cast<float>(random() % 100) / 100);
+  add_log_probs(frames, random);
   return frames;
 }
 
@@ -57,8 +75,8 @@ std::string joined(const std::vector<Segment>& segments) {
   return text;
 }
 
-std::string offline_text(const Frames& frames) {
-  auto decoder = make_best_path_decoder(config(), tokenizer());
+std::string offline_text(const Frames& frames, const Decoding& decoders) {
+  auto decoder = decoders.make();
   Segment all;
   decoder->advance(frames.part(0, frames.tokens.size()), all.words);
   decoder->finish(all.words);
@@ -92,8 +110,13 @@ std::vector<Segment> segments_of(Readout& readout, const Frames& frames, std::mt
   return segments;
 }
 
-TEST(Readout, SameSegmentsHoweverCutAndSameTextAsOffline) {
-  Readout readout(config(), tokenizer(), kShort);
+class ReadoutTest : public testing::TestWithParam<DecoderKind> {};
+INSTANTIATE_TEST_SUITE_P(Decoders, ReadoutTest, testing::Values(DecoderKind::BestPath, DecoderKind::Beam),
+                         [](const auto& info) { return info.param == DecoderKind::Beam ? "Beam" : "BestPath"; });
+
+TEST_P(ReadoutTest, SameSegmentsHoweverCutAndSameTextAsOffline) {
+  const Decoding decoders = decoding(GetParam());
+  Readout readout(config(), decoders, kShort);
   for (unsigned seed = 0; seed < 200; ++seed) {
     std::mt19937 random(seed);
     const Frames frames = random_frames(random);
@@ -101,7 +124,7 @@ TEST(Readout, SameSegmentsHoweverCutAndSameTextAsOffline) {
     const auto whole = segments_of(readout, frames, random, frames.tokens.size());
     readout.reset();
     const auto cut = segments_of(readout, frames, random, 7);
-    EXPECT_EQ(joined(whole), offline_text(frames));
+    EXPECT_EQ(joined(whole), offline_text(frames, decoders));
     ASSERT_EQ(whole.size(), cut.size());
     std::int64_t end = 0;
     for (std::size_t i = 0; i < whole.size(); ++i) {
@@ -120,14 +143,19 @@ TEST(Readout, SameSegmentsHoweverCutAndSameTextAsOffline) {
   }
 }
 
-TEST(Readout, PauseEndsASegmentAtTheConfiguredLength) {
+TEST_P(ReadoutTest, PauseEndsASegmentAtTheConfiguredLength) {
   int word = 0;  // a token that starts a word and has text
   while (!tokenizer().piece(word).starts_word || tokenizer().piece(word).text.empty()) ++word;
-  Readout readout(config(), tokenizer(), kShort);  // 400 ms are 10 frames
+  const Decoding decoders = decoding(GetParam());
+  Readout readout(config(), decoders, kShort);  // 400 ms are 10 frames
   Frames frames;
   frames.tokens = {word};
   frames.tokens.resize(11, config().blank);
   frames.scores.resize(11);
+  frames.log_probs.resize(11 * static_cast<std::size_t>(config().vocab_size), -30);
+  for (std::size_t i = 0; i < 11; ++i)
+    frames.log_probs[i * static_cast<std::size_t>(config().vocab_size) + static_cast<std::size_t>(frames.tokens[i])] =
+        0;
   std::vector<Segment> ended;
   readout.advance(frames.part(0, 10), 1 << 20, ended);
   EXPECT_TRUE(ended.empty());

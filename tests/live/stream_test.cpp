@@ -32,7 +32,8 @@ class StreamTest : public ::testing::Test {
 
   const ModelConfig& model_ = test::default_model().config;
   Tokenizer tokenizer_{test::default_model_folder() / "tokens.txt", model_.vocab_size};
-  StreamTable table_{small(), model_, tokenizer_};
+  Decoding decoding_{test::default_model_folder(), model_, tokenizer_, {}};
+  StreamTable table_{small(), model_, decoding_, nullptr};
 };
 
 // Whoever obeys the credit is never refused, at any rate, and gets the samples that the resampler makes of

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import zmq
-from harness import Feeder, Subscriber, eventually, validate
+from harness import DATA, Feeder, Subscriber, eventually, transcribe, validate
 
 CLIENT_TO_KILL = """
 import json, sys, zmq
@@ -240,3 +240,89 @@ def test_unread_subscriber_and_unread_answers_hold_nobody_up(start, stereo, ster
     feeder.close()
     while subscriber.text("s") != stereo_offline["text"]:
         subscriber.receive()
+
+
+def hotwords(feeder, phrases, answer="hotwords_set"):
+    feeder.send(phrases.encode(), type="hotwords", stream=feeder.stream, id="h")
+    return feeder.until(answer)
+
+
+def test_hotwords_hold_from_their_sample_on_however_the_audio_comes(start, quilter):
+    """The same change at the same place gives the same words; a strong enough phrase gets in, and out again."""
+    daemon = start(decoder={"kind": "beam"}, scheduler={"chunk_ms": 320})
+    subscriber = Subscriber(daemon)
+    place = 5 * 16000 * 2  # bytes
+    heard = {}
+    for name, frames in ("a", 160), ("b", 1111), ("c", 16000):
+        feeder = Feeder(daemon)
+        feeder.open(name)
+        feeder.feed(quilter[:place], frames=frames)
+        assert hotwords(feeder, "zebra\t10\n# a list\nQuilters ox\t10\n")["phrases"] == 2
+        feeder.feed(quilter[place:2 * place], frames=frames)
+        assert hotwords(feeder, "")["phrases"] == 0
+        feeder.feed(quilter[2 * place:], frames=frames)
+        feeder.close()
+        subscriber.until_closed(name)
+        heard[name] = subscriber.words(name)
+    assert heard["a"] == heard["b"] == heard["c"]
+
+
+def test_hotwords_are_favoured(start, quilter):
+    """Words of the recording as the daemon's own list, as a stream's list, and taken back: another text."""
+    def text(daemon, *body):
+        with_body = Subscriber(daemon)
+        feeder = Feeder(daemon)
+        if body:
+            feeder.send(*body, type="open", stream="s", rate=16000, format="s16le")
+            opened = feeder.until("opened")
+            feeder.stream, feeder.seq, feeder.frame_bytes = opened["stream"], opened["seq"], 2
+        else:
+            feeder.open("s")
+        feeder.feed(quilter)
+        feeder.close()
+        with_body.until_closed("s")
+        return with_body.text("s")
+
+    def offline(*options):
+        words = transcribe(DATA / "quilter.flac", "--decoder", "beam", *options)["words"]
+        return " ".join(word["word"] for word in words)
+
+    plain = start(decoder={"kind": "beam"})
+    without = text(plain)
+    assert without == offline()
+    # A word that sounds like one that was heard, boosted beyond doubt.
+    favoured = without.split()[1] + "s"
+    strong = f"{favoured}\t10\n"
+    assert favoured not in without.split()
+    changed = text(plain, strong.encode())
+    assert changed != without
+    assert text(plain) == without  # the stream before has taken its list with it
+    file = plain.config.parent / "hotwords.txt"
+    file.write_text(strong)
+    listed = start(decoder={"kind": "beam", "hotwords": str(file)})
+    assert text(listed) == changed
+    assert text(listed, b"") == without
+    assert offline("--hotwords", file) == changed
+
+
+def test_bad_hotwords_are_refused_by_name(start):
+    daemon = start(decoder={"kind": "beam"})
+    feeder = Feeder(daemon)
+    form = {"type": "open", "stream": "s", "rate": 16000, "format": "s16le"}
+    feeder.send(b"route 66", **form)
+    refused = feeder.until("refused")
+    assert refused["reason"] == "bad_hotwords" and '"route 66" has a digit' in refused["message"]
+    feeder.open("s")
+    for bad in "na\u00efve", "bath\tloud", "bath\t11", "x" * 101, "bath\n" * 2001:
+        answer = hotwords(feeder, bad, "error")
+        assert answer["reason"] == "bad_hotwords" and answer["id"] == "h" and answer["message"], answer
+    feeder.send(b"x", type="flush", stream="s")
+    assert feeder.until("error")["reason"] == "bad_message"
+    feeder.close()
+    best_path = start(decoder={"kind": "best-path"})
+    feeder = Feeder(best_path)
+    feeder.send(b"bath", **form)
+    assert feeder.until("refused")["reason"] == "unsupported"
+    feeder.open("s")
+    assert hotwords(feeder, "bath", "error")["reason"] == "unsupported"
+    assert hotwords(feeder, "")["phrases"] == 0

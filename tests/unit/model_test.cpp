@@ -106,11 +106,11 @@ TEST_F(BestPath, MergesRepeatsDropsBlanksAndJoinsPieces) {
     EXPECT_EQ(words[0].begin, 1 * 640 + 360);
     EXPECT_EQ(words[0].end, 7 * 640 + 360);
     EXPECT_NEAR(words[0].confidence, 0.5f, 1e-6);
-    EXPECT_EQ(decoder->tentative(), "world");
+    EXPECT_EQ(decoder->tentative().text, "world");
     decoder->finish(words);
     ASSERT_EQ(words.size(), 2u);
     EXPECT_EQ(words[1].text, "world");
-    EXPECT_TRUE(decoder->tentative().empty());
+    EXPECT_TRUE(decoder->tentative().text.empty());
   }
 }
 

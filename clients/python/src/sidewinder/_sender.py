@@ -6,7 +6,7 @@ import enum
 import functools
 import time
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple, Union
+from typing import Any, Callable, Deque, Dict, Iterable, List, Mapping, Optional, Set, Tuple, Union
 
 import zmq
 
@@ -20,7 +20,17 @@ PIECE_BYTES = 32768  # far below any sensible limit of the daemon's on one messa
 PING_S = 5.0  # a stream that waits for credit or an answer must not be closed as idle
 GONE_S = 15.0  # for `closed` to come after the daemon disowned the stream
 
-Answer = Union[messages.Flushed, messages.SenderClosed, RequestError, bool]
+Answer = Union[messages.Flushed, messages.SenderClosed, RequestError, bool, int]
+Hotwords = Union[Iterable[str], Mapping[str, float]]
+
+
+def _phrases(hotwords: Hotwords) -> bytes:
+    """As the second frame of `open` and `hotwords` has them: a phrase a line, behind a tab its boost."""
+    boosts = hotwords if isinstance(hotwords, Mapping) else {phrase: 1.0 for phrase in hotwords}
+    for phrase in boosts:
+        if "\t" in phrase or "\n" in phrase:
+            raise ValueError(f"a phrase has neither tab nor line break: {phrase!r}")
+    return "".join(f"{phrase}\t{boost:g}\n" for phrase, boost in boosts.items()).encode()
 
 
 class _State(enum.Enum):
@@ -48,6 +58,7 @@ class SenderCore:
         channels: int = 1,
         channel: Optional[int] = None,
         encodings: bool = False,
+        hotwords: Optional[Hotwords] = None,
         reopen: bool = True,
         address: str = INGEST,
         keys: Optional[Keys] = None,
@@ -64,6 +75,7 @@ class SenderCore:
             self._format["channel"] = channel
         if encodings:
             self._format["encodings"] = "float32"
+        self._hotwords = None if hotwords is None else _phrases(hotwords)
         self._frame_bytes = SAMPLE_BYTES[format] * channels
         self._reopen = reopen
         self._address = address
@@ -81,6 +93,7 @@ class SenderCore:
         self._credit = 0
         self._requests: Deque[Dict[str, Any]] = deque()  # sent ahead of audio
         self._markers: Dict[str, Dict[str, Any]] = {}  # waiting for an answer, which comes after all audio
+        self._bodies: Dict[str, List[bytes]] = {}  # second frames of those that have one
         self._marked: Set[str] = set()  # of those: sent
         self._close_sent = False  # ever: whether the daemon had it is not known if the connection is lost
         self._answers: Dict[str, Answer] = {}
@@ -127,6 +140,16 @@ class SenderCore:
         if isinstance(answer, RequestError):
             raise answer
         assert isinstance(answer, messages.Flushed)
+        return answer
+
+    def _set_hotwords(self, hotwords: Hotwords, timeout: Optional[float]) -> Task[int]:
+        body = _phrases(hotwords)
+        answer = yield from self._mark(
+            {"type": "hotwords"}, Deadline(timeout, "the hotwords were not answered"), body)
+        if isinstance(answer, RequestError):
+            raise answer
+        assert type(answer) is int
+        self._hotwords = body  # for a daemon that is started anew
         return answer
 
     def _ping(self, timeout: Optional[float]) -> Task[None]:
@@ -213,7 +236,10 @@ class SenderCore:
 
     def _next(self) -> Optional[Tuple[List[bytes], Callable[[], None]]]:
         if self._requests and (self._state is _State.OPEN or self._requests[0]["type"] == "open"):
-            return [pack(self._requests[0])], self._count_request
+            frames = [pack(self._requests[0])]
+            if self._requests[0]["type"] == "open" and self._hotwords is not None:
+                frames.append(self._hotwords)
+            return frames, self._count_request
         if self._state is not _State.OPEN:
             return None
         if self._sent < self._first + len(self._kept):
@@ -223,7 +249,7 @@ class SenderCore:
             return self._audio(piece), self._count_sent
         for identity, message in self._markers.items():
             if identity not in self._marked:
-                return [pack(message)], functools.partial(self._count_marker, identity)
+                return [pack(message), *self._bodies.get(identity, [])], functools.partial(self._count_marker, identity)
         return None
 
     def _count_request(self) -> None:
@@ -257,14 +283,17 @@ class SenderCore:
         self._ids += 1
         return str(self._ids)
 
-    def _mark(self, message: Dict[str, Any], deadline: Deadline) -> Task[Answer]:
+    def _mark(self, message: Dict[str, Any], deadline: Deadline, body: Optional[bytes] = None) -> Task[Answer]:
         identity = self._new_id()
+        if body is not None:
+            self._bodies[identity] = [body]
         self._markers[identity] = {**message, "id": identity, "stream": self.stream}
         try:
             yield from self._until(lambda: identity in self._answers, deadline)
             return self._answers.pop(identity)
         finally:
             self._markers.pop(identity, None)
+            self._bodies.pop(identity, None)
             self._marked.discard(identity)
 
     # What the daemon says.
@@ -284,6 +313,8 @@ class SenderCore:
         elif kind == "flushed":
             self._acknowledge(header)
             self._answer(header, messages.build(messages.Flushed, header))
+        elif kind == "hotwords_set":
+            self._answer(header, header["phrases"])
         elif kind == "pong":
             self._acknowledge(header)
             if "id" in header:

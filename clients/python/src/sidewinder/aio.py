@@ -9,7 +9,7 @@ from typing import AsyncIterator, Iterable, List, Optional, Type
 from . import messages
 from ._control import ControlCore
 from ._listener import ListenerCore
-from ._sender import SenderCore
+from ._sender import Hotwords, SenderCore
 from ._wire import run_async
 
 
@@ -50,6 +50,9 @@ class Sender(SenderCore):
 
     async def flush(self, timeout: Optional[float] = None) -> messages.Flushed:
         return await run_async(self._flush(timeout))
+
+    async def set_hotwords(self, hotwords: Hotwords, timeout: Optional[float] = 10.0) -> int:
+        return await run_async(self._set_hotwords(hotwords, timeout))
 
     async def ping(self, timeout: Optional[float] = 10.0) -> None:
         await run_async(self._ping(timeout))

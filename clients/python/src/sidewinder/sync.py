@@ -9,7 +9,7 @@ from typing import Iterable, Iterator, List, Optional, Type
 from . import messages
 from ._control import ControlCore
 from ._listener import ListenerCore
-from ._sender import SenderCore
+from ._sender import Hotwords, SenderCore
 from ._wire import run
 
 
@@ -53,7 +53,7 @@ class Sender(SenderCore):
 
     stream: its name (None: the daemon chooses one; `self.stream`). rate: Hz. format: `u8`, `s16le`, `s24le`, `s32le`,
     `f32le` or `f64le`, interleaved. channel: take this one (from 1) instead of a mix. encodings: publish the encoder's
-    output too. reopen: when a restarted daemon does not know the stream any more, begin a new epoch with what it had
+    output too. hotwords: phrases to favour instead of the daemon's own, or a mapping of phrases to boosts (1 is usual, at most 10). reopen: when a restarted daemon does not know the stream any more, begin a new epoch with what it had
     not accepted; otherwise that raises `StreamClosed`.
 
     Takes audio as fast as the daemon lets it: pace it yourself if it is not live. After a lost connection the stream is
@@ -76,6 +76,11 @@ class Sender(SenderCore):
     def flush(self, timeout: Optional[float] = None) -> messages.Flushed:
         """Waits until everything sent was heard and its results are published."""
         return run(self._flush(timeout))
+
+    def set_hotwords(self, hotwords: Hotwords, timeout: Optional[float] = 10.0) -> int:
+        """From what is sent next on, favour these phrases instead of those before; none: an empty list. Returns how
+        many there are. Raises `RequestError`: `bad_hotwords`, `unsupported`, `too_many`."""
+        return run(self._set_hotwords(hotwords, timeout))
 
     def ping(self, timeout: Optional[float] = 10.0) -> None:
         """Keeps a silent stream from being closed as idle."""

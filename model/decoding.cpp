@@ -1,0 +1,96 @@
+#include "model/decoding.h"
+
+#include <set>
+
+#include "model/error.h"
+#include "model/json_fields.h"
+
+namespace sidewinder {
+namespace {
+
+constexpr char kFile[] = "decoder.json";
+
+void refuse_unknown(const Fields& fields, const std::set<std::string>& known) {
+  for (const auto& [key, value] : fields.object().items())
+    if (!known.contains(key)) fields.fail(key, "is unknown");
+}
+
+int read_settle_frames(const Fields& fields, const char* key) {
+  return fields.integer(key, 1, BeamOptions::kMostSettleFrames);
+}
+
+BeamOptions read_beam(const Fields& fields) {
+  refuse_unknown(fields,
+                 {"beam", "frame_tokens", "token_threshold", "beam_threshold", "lm_weight", "token_bonus",
+                  "word_bonus", "hotword_weight", "pause_frames", "settle_frames"});
+  BeamOptions beam;
+  beam.beam = fields.integer_or("beam", beam.beam, 1, BeamOptions::kMostBeam);
+  beam.frame_tokens = fields.integer_or("frame_tokens", beam.frame_tokens, 1, BeamOptions::kMostFrameTokens);
+  beam.token_threshold = fields.real_or("token_threshold", beam.token_threshold, 0, 100);
+  beam.beam_threshold = fields.real_or("beam_threshold", beam.beam_threshold, 0, 100);
+  beam.lm_weight = fields.real_or("lm_weight", beam.lm_weight, 0, 10);
+  beam.token_bonus = fields.real_or("token_bonus", beam.token_bonus, -10, 10);
+  beam.word_bonus = fields.real_or("word_bonus", beam.word_bonus, -10, 10);
+  beam.hotword_weight = fields.real_or("hotword_weight", beam.hotword_weight, 0, 10);
+  beam.pause_frames = fields.integer_or("pause_frames", beam.pause_frames, 1, 1000);
+  if (fields.has("settle_frames")) beam.settle_frames = read_settle_frames(fields, "settle_frames");
+  return beam;
+}
+
+DecodingConfig chosen(const std::filesystem::path& folder, const DecodingChoice& choice) {
+  DecodingConfig decoding;
+  const std::filesystem::path file = folder / kFile;
+  if (std::filesystem::exists(file)) decoding = parse_decoding_config(read_json_file(file), file.string());
+  if (choice.kind) decoding.kind = *choice.kind;
+  if (choice.stability) {
+    auto found = decoding.stability.find(*choice.stability);
+    if (found == decoding.stability.end()) {
+      std::string names;
+      for (const auto& [name, frames] : decoding.stability) names += (names.empty() ? "" : ", ") + name;
+      throw ModelError(file.string() + ": has no stability profile \"" + *choice.stability + "\"; " +
+                       (names.empty() ? "it has none, so leave the choice out" : "choose one of " + names));
+    }
+    decoding.beam.settle_frames = found->second;
+  }
+  return decoding;
+}
+
+}  // namespace
+
+DecodingConfig parse_decoding_config(std::string_view text, const std::string& origin) {
+  const nlohmann::json document = parse_json(text, origin);
+  const Fields top(document, origin, "");
+  refuse_unknown(top, {"decoder", "lm", "beam", "stability"});
+  DecodingConfig decoding;
+  if (top.has("decoder")) {
+    const std::string kind = top.text("decoder");
+    if (kind != "best-path" && kind != "beam") top.fail("decoder", "must be \"best-path\" or \"beam\"");
+    decoding.kind = kind == "beam" ? DecoderKind::Beam : DecoderKind::BestPath;
+  }
+  if (top.has("lm")) decoding.lm = top.text("lm");
+  if (top.has("beam")) decoding.beam = read_beam(top.child("beam"));
+  if (top.has("stability")) {
+    const Fields profiles = top.child("stability");
+    for (const auto& [name, value] : profiles.object().items())
+      decoding.stability[name] = read_settle_frames(profiles, name.c_str());
+  }
+  return decoding;
+}
+
+Decoding::Decoding(const std::filesystem::path& folder, const ModelConfig& config, const Tokenizer& tokenizer,
+                   const DecodingChoice& choice)
+    : Decoding(chosen(folder, choice), folder, config, tokenizer) {}
+
+Decoding::Decoding(const DecodingConfig& decoding, const std::filesystem::path& lm_folder,
+                   const ModelConfig& config, const Tokenizer& tokenizer)
+    : config_(config), tokenizer_(tokenizer), decoding_(decoding) {
+  if (decoding_.kind == DecoderKind::Beam && !decoding_.lm.empty())
+    lm_.emplace(lm_folder / decoding_.lm, config_.vocab_size);
+}
+
+std::unique_ptr<Decoder> Decoding::make() const {
+  if (decoding_.kind == DecoderKind::BestPath) return make_best_path_decoder(config_, tokenizer_);
+  return make_beam_search_decoder(config_, tokenizer_, lm_ ? &*lm_ : nullptr, decoding_.beam);
+}
+
+}  // namespace sidewinder

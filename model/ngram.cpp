@@ -1,0 +1,101 @@
+#include "model/ngram.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <string>
+
+#include "model/error.h"
+
+namespace sidewinder {
+namespace {
+
+constexpr std::int64_t kValues = 256;
+constexpr std::int64_t kMostNodes = 1 << 28;
+
+[[noreturn]] void fail(const std::string& origin, const std::string& rule) {
+  throw ModelError(origin + ": " + rule + "; pack the language model again (model/training/lm/pack.py)");
+}
+
+template <typename T>
+const T* column(const std::map<std::string, TensorView>& tensors, const char* name, DType type,
+                std::int64_t size, const std::string& origin) {
+  auto found = tensors.find(name);
+  if (found == tensors.end()) fail(origin, tensor_text(name) + " is missing");
+  const TensorView& view = found->second;
+  if (view.dtype != type || view.shape.size() != 1 || view.shape[0] != size)
+    fail(origin, tensor_text(name) + " must be " + dtype_name(type) + " [" + std::to_string(size) + "], not " +
+                     dtype_name(view.dtype) + " " + shape_text(view.shape));
+  if (reinterpret_cast<std::uintptr_t>(view.bytes.data()) % sizeof(T) != 0)
+    fail(origin, tensor_text(name) + " is not aligned to its elements");
+  return reinterpret_cast<const T*>(view.bytes.data());
+}
+
+}  // namespace
+
+NGram::NGram(const std::filesystem::path& file, int vocab_size) : file_(file) {
+  const std::string origin = file.string();
+  const auto tensors = parse_safetensors(file_.bytes(), origin);
+  auto found = tensors.find("tokens");
+  if (found == tensors.end() || found->second.shape.size() != 1 || found->second.shape[0] < 1 ||
+      found->second.shape[0] > kMostNodes)
+    fail(origin, "tensor \"tokens\" must list the nodes, 1 to " + std::to_string(kMostNodes));
+  const std::int64_t nodes = found->second.shape[0];
+  nodes_ = static_cast<std::int32_t>(nodes);
+  tokens_ = column<std::int16_t>(tensors, "tokens", DType::I16, nodes, origin);
+  first_child_ = column<std::int32_t>(tensors, "first_child", DType::I32, nodes + 1, origin);
+  suffix_ = column<std::int32_t>(tensors, "suffix", DType::I32, nodes, origin);
+  log_probs_ = column<std::uint8_t>(tensors, "log_probs", DType::U8, nodes, origin);
+  backoffs_ = column<std::uint8_t>(tensors, "backoffs", DType::U8, nodes, origin);
+  log_prob_values_ = column<float>(tensors, "log_prob_values", DType::F32, kValues, origin);
+  backoff_values_ = column<float>(tensors, "backoff_values", DType::F32, kValues, origin);
+  check(origin, vocab_size);
+  file_.release_pages();  // what decoding needs of them comes back by itself
+}
+
+// One pass over the nodes: afterwards no look-up can leave the tree or go in circles.
+void NGram::check(const std::string& origin, int vocab_size) const {
+  for (int i = 0; i < kValues; ++i)
+    if (!std::isfinite(log_prob_values_[i]) || !std::isfinite(backoff_values_[i]))
+      fail(origin, "a value is not finite");
+  if (first_child_[0] != 1 || first_child_[nodes_] != nodes_)
+    fail(origin, "the nodes are not one tree");
+  for (std::int32_t i = 0; i < nodes_; ++i) {
+    if (first_child_[i + 1] < first_child_[i] || first_child_[i + 1] > nodes_ || first_child_[i] <= i)
+      fail(origin, "node " + std::to_string(i) + "'s children are not behind it");
+    if (i > 0 && (suffix_[i] < 0 || suffix_[i] >= i))
+      fail(origin, "node " + std::to_string(i) + "'s suffix is not before it");
+    if (i > 0 && (tokens_[i] < 1 || tokens_[i] >= vocab_size))
+      fail(origin, "node " + std::to_string(i) + "'s token is not one of the model's 1 to " +
+                       std::to_string(vocab_size - 1));
+    for (std::int32_t c = first_child_[i] + 1; c < first_child_[i + 1]; ++c)
+      if (tokens_[c] <= tokens_[c - 1])
+        fail(origin, "node " + std::to_string(i) + "'s children are not sorted");
+  }
+}
+
+NGram::State NGram::child(State of, std::int16_t token) const noexcept {
+  const std::int16_t* begin = tokens_ + first_child_[of];
+  const std::int16_t* end = tokens_ + first_child_[of + 1];
+  const std::int16_t* found = std::lower_bound(begin, end, token);
+  return found != end && *found == token ? static_cast<State>(found - tokens_) : kEmpty;
+}
+
+float NGram::score(State context, std::int32_t token, State& next) const noexcept {
+  float backed_off = 0;
+  for (State from = context;; from = suffix_[from]) {
+    if (const State to = child(from, static_cast<std::int16_t>(token)); to != kEmpty) {
+      // A node without children and without a back-off tells nothing that its suffix does not.
+      next = to;
+      while (next != kEmpty && first_child_[next] == first_child_[next + 1] && backoffs_[next] == 0)
+        next = suffix_[next];
+      return backed_off + log_prob_values_[log_probs_[to]];
+    }
+    if (from == kEmpty) break;
+    backed_off += backoff_values_[backoffs_[from]];
+  }
+  next = kEmpty;
+  return kUnlisted;
+}
+
+}  // namespace sidewinder
