@@ -133,25 +133,34 @@ Hotwords::Hotwords(std::span<const Hotword> phrases, const Tokenizer& tokenizer,
   nodes_.back().first_edge = static_cast<std::int32_t>(edges_.size());
 
   // Breadth first, so that a node's parent and every shorter suffix are done before it.
+  std::vector<State> suffixes(branches.size());  // node of the longest proper suffix that is one
+  std::vector<int> depths(branches.size()), kept_depths(branches.size()), ended_depths(branches.size());
   std::deque<State> open{0};
   while (!open.empty()) {
-    const State at = open.front();
+    const auto at = static_cast<std::size_t>(open.front());
     open.pop_front();
-    const Node& from = nodes_[static_cast<std::size_t>(at)];
-    for (auto [letter, to] : branches[static_cast<std::size_t>(at)].children) {
-      const Branch& branch = branches[static_cast<std::size_t>(to)];
-      Node& node = nodes_[static_cast<std::size_t>(to)];
-      node.value = from.value + (letter == kWordStart ? 0 : branch.per_letter);
-      node.kept = letter == kWordStart ? from.kept_at_word_end : from.kept;
-      node.kept_at_word_end = branch.ends ? node.value : node.kept;
-      for (State suffix = at; suffix != 0;) {
-        suffix = nodes_[static_cast<std::size_t>(suffix)].failure;
-        if (const State found = child(suffix, letter); found != kNothing) {
-          node.failure = found;
-          break;
-        }
+    for (auto [letter, target] : branches[at].children) {
+      const auto to = static_cast<std::size_t>(target);
+      const Branch& branch = branches[to];
+      Node& node = nodes_[to];
+      const int word_start = letter == kWordStart;
+      node.value = nodes_[at].value + (word_start ? 0 : branch.per_letter);
+      depths[to] = depths[at] + 1;
+      node.kept[0] = nodes_[at].kept[word_start];
+      kept_depths[to] = word_start ? ended_depths[at] : kept_depths[at];
+      node.kept[1] = branch.ends ? node.value : node.kept[0];
+      ended_depths[to] = branch.ends ? depths[to] : kept_depths[to];
+      for (auto suffix = at; suffix != 0 && suffixes[to] == kNothing;) {
+        suffix = static_cast<std::size_t>(suffixes[suffix]);
+        suffixes[to] = child(static_cast<State>(suffix), letter);
       }
-      open.push_back(to);
+      for (int word_end : {0, 1}) {
+        const int most = depths[to] - (word_end ? ended_depths[to] : kept_depths[to]);
+        State& leave = node.leave[word_end];
+        leave = suffixes[to];
+        while (depths[static_cast<std::size_t>(leave)] > most) leave = suffixes[static_cast<std::size_t>(leave)];
+      }
+      open.push_back(target);
     }
   }
 }
@@ -172,9 +181,9 @@ float Hotwords::step(State& state, char letter) const noexcept {
       return change;
     }
     if (state == kNothing) return change;
-    change += (letter == kWordStart ? node.kept_at_word_end : node.kept) +
-              nodes_[static_cast<std::size_t>(node.failure)].value - node.value;
-    state = node.failure;
+    const int word_end = letter == kWordStart;
+    change += node.kept[word_end] + nodes_[static_cast<std::size_t>(node.leave[word_end])].value - node.value;
+    state = node.leave[word_end];
   }
 }
 

@@ -57,10 +57,11 @@ class Hotwords {
  private:
   struct Node {
     std::int32_t first_edge = 0;  // edges_[first_edge] to edges_[next node's first_edge - 1]
-    State failure = 0;            // node of the longest proper suffix
     float value = 0;              // bonus carried here
-    float kept = 0;               // of it, what stays if the next letter leads away: phrases that have ended
-    float kept_at_word_end = 0;   // the same if a word ends here
+    // What stays of it if the next letter leads away (a phrase that has ended), and the node to go on from: of the
+    // longest suffix that is one and has none of the letters that stay. The second of each if a word ends here.
+    float kept[2] = {0, 0};
+    State leave[2] = {0, 0};
   };
   struct Edge {
     char letter;

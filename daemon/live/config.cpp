@@ -372,6 +372,9 @@ std::vector<std::string> restart_needed(const Config& running, const Config& wan
   compare("engine.threads", running.engine.threads, wanted.engine.threads);
   compare("engine.gpus", running.engine.gpus, wanted.engine.gpus);
   compare("engine.encodings", running.engine.encodings, wanted.engine.encodings);
+  compare("decoder.kind", running.decoder.choice.kind, wanted.decoder.choice.kind);
+  compare("decoder.stability", running.decoder.choice.stability, wanted.decoder.choice.stability);
+  compare("decoder.hotwords", running.decoder.hotwords, wanted.decoder.hotwords);
   compare("sockets.results", running.sockets.results, wanted.sockets.results);
   compare("sockets.ingest", running.sockets.ingest, wanted.sockets.ingest);
   compare("sockets.control", running.sockets.control, wanted.sockets.control);

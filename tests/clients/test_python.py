@@ -314,6 +314,39 @@ def test_errors(shared_daemon):
         sidewinder.Listener(address="nowhere")
 
 
+def test_hotwords(shared_daemon, quilter, transcribed):
+    """A phrase that outweighs what was heard gets into the text, from the start or from where it was set."""
+    heard = transcribed("quilter.flac").split()
+    favoured = heard[1] + "s"  # sounds like what was said
+    assert favoured not in heard
+
+    def words(stream, act, **options):
+        with listen(shared_daemon, stream) as listener:
+            with sender(shared_daemon, stream, **options) as one:
+                act(one)
+            return sidewinder.transcript(of(until_closed(listener, stream), sidewinder.Final)).split()
+
+    def change(one):
+        assert one.set_hotwords({favoured: 10, "zebra": 0.5}, timeout=LONG) == 2
+        one.send(quilter, timeout=LONG)
+        assert one.set_hotwords([], timeout=LONG) == 0
+
+    def plain(one):
+        one.send(quilter, timeout=LONG)
+
+    expected = words("hot", plain, hotwords={favoured: 10, "zebra": 0.5})
+    assert expected != words("plain", plain)
+    assert words("changed", change) == expected
+    with sender(shared_daemon, "bad") as one:
+        for bad in ["route 66"], {"bath": 11}, [""] * 2:
+            with pytest.raises(sidewinder.RequestError) as error:
+                one.set_hotwords(bad, timeout=LONG)
+            assert error.value.reason == "bad_hotwords" and error.value.message
+        with pytest.raises(ValueError):
+            one.set_hotwords(["a\tb"])
+    assert refusal(lambda: sender(shared_daemon, "worse", hotwords=["na\u00efve"]).open(timeout=LONG)) == "bad_hotwords"
+
+
 def test_nobody_there(link):
     nobody = link("tcp://127.0.0.1:1")
     with pytest.raises(sidewinder.Timeout):
@@ -383,6 +416,7 @@ def test_encodings(shared_daemon, quilter):
 def test_asyncio(shared_daemon, quilter, northanger, transcribed):
     async def feed(stream, pcm):
         async with aio.Sender(stream, rate=RATE, address=shared_daemon.ingest) as one:
+            assert await one.set_hotwords([], timeout=LONG) == 0
             await one.send(pcm, timeout=LONG)
             await one.flush(timeout=LONG)
             await one.ping(timeout=LONG)
@@ -448,4 +482,5 @@ def test_every_kind_was_validated(schemas):
     assert results >= {"opened", "partial", "final", "gap", "level", "closed", "encodings"}
     ingest = {kind for name, kind in schemas.checked if name == "ingest"}
     assert ingest >= {"open", "opened", "refused", "audio", "gap", "credit", "flush", "flushed", "close", "closed"}
+    assert ingest >= {"hotwords", "hotwords_set"}
     assert ingest >= {"ping", "pong", "error"}

@@ -69,7 +69,7 @@ Frames random_frames(std::mt19937& random, std::size_t count, int vocab) {
   for (std::size_t i = 0; i < count; ++i) {
     std::vector<double> weights(static_cast<std::size_t>(vocab));
     for (double& w : weights) w = 1e-3 + weight(random);
-    weights[0] += random() % 2;  // blanks are common
+    weights[0] += static_cast<double>(random() % 2);  // blanks are common
     frames.add(weights);
   }
   return frames;
@@ -466,8 +466,8 @@ TEST(BeamSearch, AStateWithOtherHotwordsIsTakenWithoutThem) {
 
 TEST(Hotwords, CountWholePhrasesInWhateverPieces) {
   const Tokenizer pieces = make_tokenizer("hot", {"<blank>", "\u2581FAN", "NY", "\u2581F", "ANNY", "\u2581", "PRICE",
-                                                  "\u2581PRICE", "S", "\u2581OF"});
-  const std::vector<Hotword> phrases{{"Fanny  Price"}, {"price", 2}};
+                                                  "\u2581PRICE", "S", "\u2581OF", "'"});
+  const std::vector<Hotword> phrases{{"Fanny  Price"}, {"price", 2}, {"Fanny Price's fan"}, {"of fan"}};
   const Hotwords hotwords(phrases, pieces, "test");
   auto bonus = [&](const std::vector<int>& ids) {
     Hotwords::State state = Hotwords::kNothing;
@@ -478,13 +478,16 @@ TEST(Hotwords, CountWholePhrasesInWhateverPieces) {
   EXPECT_FLOAT_EQ(bonus({1}), 3);           // so far
   EXPECT_FLOAT_EQ(bonus({1, 2}), 5);
   EXPECT_FLOAT_EQ(bonus({3, 4}), 5);        // other pieces, the same letters
-  EXPECT_FLOAT_EQ(bonus({1, 2, 9}), 0);     // not what followed
-  EXPECT_FLOAT_EQ(bonus({1, 2, 7, 9}), 10);      // earned
-  EXPECT_FLOAT_EQ(bonus({1, 2, 5, 6, 9}), 10);
-  EXPECT_FLOAT_EQ(bonus({7, 9}), 10);
-  EXPECT_FLOAT_EQ(bonus({7, 8, 9}), 0);     // PRICES is another word
-  EXPECT_FLOAT_EQ(bonus({9, 7, 9, 7, 9}), 20);
-  EXPECT_EQ(hotwords.phrases(), 2u);
+  EXPECT_FLOAT_EQ(bonus({1, 2, 9}), 2);     // not what followed; but OF may go on
+  EXPECT_FLOAT_EQ(bonus({1, 2, 7, 9}), 10 + 2);  // earned, once
+  EXPECT_FLOAT_EQ(bonus({1, 2, 5, 6, 9}), 10 + 2);
+  EXPECT_FLOAT_EQ(bonus({1, 2, 7, 1, 9}), 10 + 2);     // FAN was not the end of the longer phrase
+  EXPECT_FLOAT_EQ(bonus({7, 9}), 10 + 2);                // and OF begins another phrase
+  EXPECT_FLOAT_EQ(bonus({7, 9, 7}), 10 + 10);            // which did not come
+  EXPECT_FLOAT_EQ(bonus({7, 8, 9}), 2);     // PRICES is another word
+  EXPECT_FLOAT_EQ(bonus({9, 7, 9, 7, 9}), 20 + 2);
+  EXPECT_FLOAT_EQ(bonus({9, 1, 9}), 5 + 2);
+  EXPECT_EQ(hotwords.phrases(), 4u);
 }
 
 TEST(Hotwords, BadListsAreRefusedByName) {
