@@ -50,7 +50,7 @@ NGram::NGram(const std::filesystem::path& file, int vocab_size) : file_(file) {
   log_prob_values_ = column<float>(tensors, "log_prob_values", DType::F32, kValues, origin);
   backoff_values_ = column<float>(tensors, "backoff_values", DType::F32, kValues, origin);
   check(origin, vocab_size);
-  file_.release_pages();  // what decoding needs of them comes back by itself
+  file_.load_pages();  // all of it now, so that memory does not grow with what is said
 }
 
 // One pass over the nodes: afterwards no look-up can leave the tree or go in circles.

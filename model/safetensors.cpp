@@ -167,6 +167,10 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
+void MappedFile::load_pages() const noexcept {
+  ::madvise(const_cast<std::byte*>(data_), size_, MADV_POPULATE_READ);
+}
+
 void MappedFile::release_pages() const noexcept {
   ::madvise(const_cast<std::byte*>(data_), size_, MADV_DONTNEED);
 }

@@ -23,6 +23,9 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
 
+  // Reads all of it into memory, which other processes that map the file share.
+  void load_pages() const noexcept;
+
   // Tells the kernel that the pages won't be needed soon; they stay readable.
   void release_pages() const noexcept;
 

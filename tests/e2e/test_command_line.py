@@ -20,6 +20,7 @@ EXIT_INPUT, EXIT_USAGE, EXIT_OUTPUT, EXIT_ENGINE, EXIT_INTERRUPTED = 1, 2, 4, 5,
 USAGE = [
     (["--format", "doc", "FILE"], "--format: must be text, json, srt or vtt, not doc"),
     (["--engine", "gpu", "FILE"], "--engine: must be auto, cpu or cuda, not gpu"),
+    (["--decoder", "fast", "FILE"], "--decoder: must be auto, best-path or beam, not fast"),
     (["--chunk-ms", "0", "FILE"], "--chunk-ms: Value 0 not in range"),
     (["--chunk-ms", "soon", "FILE"], "--chunk-ms: Value soon not in range"),
     (["--threads", "0", "FILE"], "--threads: Value 0 not in range"),
@@ -49,6 +50,27 @@ def test_bad_options(good, tmp_path, arguments, wrong):
     assert result.fails(EXIT_USAGE, wrong, "see sidewinder transcribe --help").out == ""
 
 
+@pytest.mark.parametrize("phrases, wrong", [
+    ("bath\nroute 66\n", '"route 66" has a digit; write numbers as words'),
+    ("na\u00efve\n", "has a character that the model does not know"),
+    ("bath\tloud\n", ':1: "loud" is no number'),
+    ("bath\n" * 2001, "2001 phrases; at most 2000"),
+    ("# nobody\n", "no phrase; give at least one, or no list"),
+    (None, "No such file or directory; check the path"),
+])
+def test_bad_hotwords(good, tmp_path, phrases, wrong):
+    file = tmp_path / "list.txt"
+    if phrases is not None:
+        file.write_text(phrases)
+    assert transcribe(good, "--decoder", "beam", "--hotwords", file).fails(EXIT_USAGE, file, wrong).out == ""
+
+
+def test_the_best_path_takes_no_hotwords(good, store):
+    file = store("list.txt", b"bath\n")
+    result = transcribe(good, "--decoder", "best-path", "--hotwords", file)
+    assert result.fails(EXIT_USAGE, file, "use --decoder beam").out == ""
+
+
 @pytest.mark.parametrize("arguments", [[], ["translate"], ["good.wav"]], ids=str)
 def test_no_command(arguments):
     run(*arguments).fails(EXIT_USAGE, "sidewinder transcribe FILE", "see sidewinder --help")
@@ -57,7 +79,7 @@ def test_no_command(arguments):
 def test_help_names_every_option_and_exit_code():
     assert "transcribe" in run("--help").succeeds().out
     text = transcribe("--help").succeeds().out
-    for option in ("--format", "--output", "--model", "--engine", "--chunk-ms", "--threads", "--channel",
+    for option in ("--format", "--output", "--model", "--engine", "--chunk-ms", "--threads", "--channel", "--decoder", "--hotwords",
                    "--progress", "--realtime", "--rate", "--sample-format", "--channels", "Exit codes"):
         assert option in text
 
