@@ -331,6 +331,8 @@ class BeamSearchDecoder final : public Decoder {
       if (!due && !(heard && all_begin_with(best.tokens[0].id))) break;
       settle_first(settled);
     }
+    // The best has none left; another, full of what the best does not have, has no room to go on.
+    std::erase_if(hypotheses_, [](const Hypothesis& h) { return h.pending == kMostPending; });
     const bool word_ends = std::all_of(hypotheses_.begin(), hypotheses_.end(), [&](const Hypothesis& h) {
       return h.pending > 0 && tokenizer_.piece(h.tokens[0].id).starts_word;
     });

@@ -140,13 +140,13 @@ void Scheduler::step(std::span<Stream* const> batch, std::size_t most_samples) {
   std::size_t total = 0;
   for (std::size_t row = 0; row < batch.size(); ++row) {
     Stream& stream = *batch[row];
-    // The mark first: what it stands behind is in the ring by then.
+    // No sample behind a mark before the mark: hotwords hold from their very place on. The backlog first: a mark
+    // that comes after it stands behind all of it.
+    std::size_t most = std::min(most_samples, stream.backlog());
     const Mark* mark = stream.next_mark();
+    if (mark != nullptr) most = std::min<std::size_t>(most, mark->position - stream.heard());
     const bool ends = mark != nullptr && mark->kind == Mark::Kind::End;
-    auto samples = std::span(samples_).subspan(row * engine_.options().max_samples, most_samples);
-    // Hotwords hold from their very sample on, so that words do not depend on the chunks.
-    if (mark != nullptr && mark->kind == Mark::Kind::Hotwords)
-      samples = samples.first(std::min<std::size_t>(most_samples, mark->position - stream.heard()));
+    const auto samples = std::span(samples_).subspan(row * engine_.options().max_samples, most);
     const std::size_t taken = stream.take(samples);
     total += taken;
     inputs_.push_back({stream.slot(), samples.first(taken), ends && mark->position <= stream.heard()});

@@ -1,12 +1,14 @@
 // A step allocates nothing, and neither do save and load: malloc itself is counted.
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <memory>
 
 #include <gtest/gtest.h>
 
-#include "model/decoder.h"
+#include "model/decoding.h"
 #include "model/engine.h"
+#include "model/hotwords.h"
 #include "tests/unit/support.h"
 
 namespace {
@@ -79,6 +81,49 @@ TEST(Allocation, NoneInAStepAfterWarmUp) {
   long before = allocations;
   round();
   EXPECT_EQ(allocations - before, 0);
+}
+
+TEST(Allocation, NoneInTheDecodersButLongWords) {
+  std::vector<float> clip = read_clip("quilter.flac");
+  auto engine = make_cpu_engine(
+      default_model(), {.max_samples = static_cast<std::uint32_t>(clip.size()), .want_log_probs = true});
+  const StreamInput input{0, clip, true};
+  StreamOutput out;
+  engine->reset(0);
+  engine->step({&input, 1}, {&out, 1});
+  const Tokenizer tokenizer(default_model_folder() / "tokens.txt", default_model().config.vocab_size);
+  const Hotwords hotwords(std::vector<Hotword>{{"roast beef"}, {"similes"}}, tokenizer, "test");
+  for (DecoderKind kind : {DecoderKind::BestPath, DecoderKind::Beam}) {
+    const Decoding decoding(default_model_folder(), default_model().config, tokenizer,
+                            {.kind = kind, .stability = {}});
+    auto decoder = decoding.make();
+    decoder->set_hotwords(&hotwords);
+    std::vector<std::byte> state(decoder->state_bytes());
+    std::vector<Word> words;
+    words.reserve(1000);
+    const long before = allocations;
+    std::size_t letters = 0;
+    for (std::uint32_t frame = 0; frame < out.frames; ++frame) {
+      const auto vocab = static_cast<std::size_t>(default_model().config.vocab_size);
+      decoder->advance({.first_frame = frame,
+                        .frames = 1,
+                        .tokens = out.tokens + frame,
+                        .scores = out.scores + frame,
+                        .log_probs = out.log_probs + frame * vocab},
+                       words);
+      letters += decoder->tentative().text.size();
+      decoder->save(state);
+      decoder->load(state);
+    }
+    decoder->finish(words);
+    const long after = allocations;
+    EXPECT_GT(words.size(), 30u);
+    EXPECT_GT(letters, 100u);
+    // A std::string of up to 15 letters has them in itself.
+    const auto long_words =
+        std::count_if(words.begin(), words.end(), [](const Word& word) { return word.text.size() > 15; });
+    EXPECT_EQ(after - before, long_words);
+  }
 }
 
 }  // namespace
