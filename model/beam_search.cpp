@@ -27,9 +27,9 @@ double log_add(double a, double b) noexcept {
 // One row of tokens since the stream's start, of which the settled ones are no longer listed. Plain bytes, so
 // that it can go into a capsule.
 struct Hypothesis {
-  double blank = kNever;  // log probability of all alignments that end in a blank
-  double token = kNever;  // of those that end in the last token
-  double bonus = 0;       // language model, token and word bonuses, hotwords
+  double blank = kNever;   // log probability of all alignments that end in a blank
+  double token = kNever;   // of those that end in the last token
+  double bonus = 0;        // language model, token and word bonuses, hotwords
   std::uint64_t hash = 0;  // of all its tokens
   NGram::State lm = NGram::kEmpty;
   Hotwords::State hot = Hotwords::kNothing;
@@ -52,7 +52,7 @@ struct Candidate {
   Hotwords::State hot = Hotwords::kNothing;
   std::int32_t parent = 0;
   std::int32_t added = 0;  // token, or the blank: none
-  bool again = false;      // its last token is more likely to begin in this frame than where it was heard first
+  bool again = false;  // its last token is more likely to begin in this frame than where it was heard first
 };
 
 std::uint64_t extended(std::uint64_t hash, std::int32_t token) noexcept {
@@ -87,8 +87,8 @@ class BeamSearchDecoder final : public Decoder {
 
   void advance(const StreamOutput& frames, std::vector<Word>& settled) override {
     for (std::uint32_t i = 0; i < frames.frames; ++i)
-      step(frames.log_probs + static_cast<std::size_t>(i) * static_cast<std::size_t>(vocab_), frames.tokens[i],
-           frames.first_frame + i, settled);
+      step(frames.log_probs + static_cast<std::size_t>(i) * static_cast<std::size_t>(vocab_),
+           frames.tokens[i], frames.first_frame + i, settled);
   }
 
   void finish(std::vector<Word>& settled) override {
@@ -107,7 +107,7 @@ class BeamSearchDecoder final : public Decoder {
     }
     if (words_.is_open()) return {text_, words_.begin(), words_.continues()};
     if (best.pending == 0) return {};
-    return {text_, words_.frame_begin(best.tokens[0].first_frame), words_.would_continue(best.tokens[0].id)};
+    return {text_, words_.begin_of(best.tokens[0].first_frame), words_.would_continue(best.tokens[0].id)};
   }
 
   void set_hotwords(const Hotwords* hotwords) noexcept override {
@@ -171,7 +171,8 @@ class BeamSearchDecoder final : public Decoder {
   }
 
   // log_probs: (vocab) of one frame; most_likely: its best token.
-  void step(const float* log_probs, std::int32_t most_likely, std::int64_t frame, std::vector<Word>& settled) {
+  void step(const float* log_probs, std::int32_t most_likely, std::int64_t frame,
+            std::vector<Word>& settled) {
     const bool silent = most_likely == blank_ || tokenizer_.piece(most_likely).is_special;
     blanks_ = silent ? blanks_ + 1 : 0;
     choose_tokens(log_probs, most_likely);
@@ -258,7 +259,8 @@ class BeamSearchDecoder final : public Decoder {
     const Tokenizer::Piece& piece = tokenizer_.piece(token);
     double bonus = options_.token_bonus + (piece.starts_word ? options_.word_bonus : 0.0f);
     if (hotwords_ != nullptr)
-      bonus += options_.hotword_weight * hotwords_->most_per_letter() * static_cast<double>(piece.text.size());
+      bonus +=
+          options_.hotword_weight * hotwords_->most_per_letter() * static_cast<double>(piece.text.size());
     return bonus;
   }
 
@@ -282,7 +284,8 @@ class BeamSearchDecoder final : public Decoder {
       return left != right ? left > right : a < b;
     };
     const auto most = std::min(order_.size(), static_cast<std::size_t>(options_.beam));
-    std::partial_sort(order_.begin(), order_.begin() + static_cast<std::ptrdiff_t>(most), order_.end(), better);
+    std::partial_sort(order_.begin(), order_.begin() + static_cast<std::ptrdiff_t>(most), order_.end(),
+                      better);
     const Candidate& best = candidates_[static_cast<std::size_t>(order_.front())];
     const double heard = log_add(best.blank, best.token), bonus = best.bonus;
     const double least = best.total - options_.beam_threshold;
@@ -336,7 +339,7 @@ class BeamSearchDecoder final : public Decoder {
     const bool word_ends = std::all_of(hypotheses_.begin(), hypotheses_.end(), [&](const Hypothesis& h) {
       return h.pending > 0 && tokenizer_.piece(h.tokens[0].id).starts_word;
     });
-    if (word_ends) words_.close(settled);
+    if (word_ends) words_.close(hypotheses_.front().tokens[0].first_frame, settled);
   }
 
   bool all_begin_with(std::int32_t token) const noexcept {
@@ -388,10 +391,10 @@ class BeamSearchDecoder final : public Decoder {
   // Working memory of a frame.
   std::vector<Hypothesis> next_;
   std::vector<Candidate> candidates_;
-  std::vector<std::int32_t> order_;                     // of candidates_, the best first
-  std::vector<std::int32_t> tried_;                     // tokens
+  std::vector<std::int32_t> order_;                    // of candidates_, the best first
+  std::vector<std::int32_t> tried_;                    // tokens
   std::array<double, BeamOptions::kMostBeam> both_{};  // (hypotheses): blank and token added up
-  mutable std::string text_;                            // tentative()'s
+  mutable std::string text_;                           // tentative()'s
 };
 
 }  // namespace

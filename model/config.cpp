@@ -1,5 +1,7 @@
 #include "model/config.h"
 
+#include <cmath>
+
 #include "model/json_fields.h"
 
 namespace sidewinder {
@@ -10,6 +12,23 @@ int width(const Fields& fields, const char* key) {
   int value = fields.integer(key, 8, 8192);
   if (value % 8 != 0) fields.fail(key, "must be a multiple of 8");
   return value;
+}
+
+// What the project's own models have in common.
+void parse_blocks(const Fields& top, ModelConfig& config) {
+  config.d_model = width(top, "d_model");
+  config.n_layer = top.integer("n_layer", 1, 256);
+  config.d_intermediate = top.integer("d_intermediate", 0, 32768);
+  if (config.d_intermediate % 8 != 0) top.fail("d_intermediate", "must be a multiple of 8");
+  config.vocab_size = top.integer("vocab_size", 2, 65536);
+  config.norm_eps = top.real("norm_eps", 1e-12, 1e-2);
+
+  Fields ssm = top.child("ssm_cfg");
+  ssm.only("layer", "Mamba1");
+  config.ssm.d_state = ssm.integer("d_state", 1, 256);
+  config.ssm.d_conv = ssm.integer("d_conv", 2, 16);
+  config.ssm.expand = ssm.integer("expand", 1, 8);
+  config.ssm.dt_rank = ssm.integer("dt_rank", 1, config.d_model);
 }
 
 void parse_streaming_ctc(const Fields& top, ModelConfig& config) {
@@ -36,24 +55,31 @@ void parse_streaming_ctc(const Fields& top, ModelConfig& config) {
   config.stem.stride = stem.integer("stride", 1, config.stem.kernel);
   config.stem.lookahead = stem.integer("lookahead", 0, 64);
 
-  config.d_model = width(top, "d_model");
-  config.n_layer = top.integer("n_layer", 1, 256);
-  config.d_intermediate = top.integer("d_intermediate", 0, 32768);
-  if (config.d_intermediate % 8 != 0) top.fail("d_intermediate", "must be a multiple of 8");
-  config.vocab_size = top.integer("vocab_size", 2, 65536);
+  parse_blocks(top, config);
   config.blank = top.integer("blank", 0, config.vocab_size - 1);
-  config.norm_eps = top.real("norm_eps", 1e-12, 1e-2);
   config.end_padding = top.integer_or("end_padding", config.sample_rate / 2, 0, 10 * config.sample_rate);
 
-  Fields ssm = top.child("ssm_cfg");
-  ssm.only("layer", "Mamba1");
-  config.ssm.d_state = ssm.integer("d_state", 1, 256);
-  config.ssm.d_conv = ssm.integer("d_conv", 2, 16);
-  config.ssm.expand = ssm.integer("expand", 1, 8);
-  config.ssm.dt_rank = ssm.integer("dt_rank", 1, config.d_model);
+  if (top.has("words")) {
+    Fields words = top.child("words");
+    const auto samples = [&](const char* key) {
+      return std::llround(static_cast<double>(words.real(key, -2, 2)) * config.sample_rate);
+    };
+    config.words = {.begin_shift = samples("begin_shift"),
+                    .end_shift = samples("end_shift"),
+                    .confidence_scale = words.real("confidence_scale", 0.01, 100),
+                    .confidence_offset = words.real("confidence_offset", -100, 100)};
+  }
 
   if (top.integer("frame_hop", 1, 1 << 20) != config.frame_hop())
     top.fail("frame_hop", "must be hop_length times stride squared, " + std::to_string(config.frame_hop()));
+}
+
+void parse_punctuation(const Fields& top, ModelConfig& config) {
+  config.kind = ModelKind::Punctuation;
+  parse_blocks(top, config);
+  config.words_ahead = top.integer("words_ahead", 0, 16);
+  top.only("cases", json{"lower", "capitalised", "capitals"});
+  top.only("marks", json{"", ",", ".", "?", "!", ":", ";"});
 }
 
 void parse_hugging_face_mamba(const Fields& top, ModelConfig& config) {
@@ -82,8 +108,10 @@ ModelConfig parse_config(std::string_view text, const std::string& origin) {
     parse_streaming_ctc(top, config);
   else if (type == "mamba")
     parse_hugging_face_mamba(top, config);
+  else if (type == "streaming-mamba-punctuation")
+    parse_punctuation(top, config);
   else
-    top.fail("model_type", "must be \"streaming-mamba-ctc\" or \"mamba\"");
+    top.fail("model_type", "must be \"streaming-mamba-ctc\", \"streaming-mamba-punctuation\" or \"mamba\"");
   return config;
 }
 

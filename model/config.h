@@ -12,6 +12,8 @@ namespace sidewinder {
 enum class ModelKind {
   StreamingCtc,  // model_type "streaming-mamba-ctc": features, stem, blocks, CTC head
   Backbone,      // model_type "mamba" (Hugging Face MambaModel): blocks and final norm only
+  Punctuation,   // model_type "streaming-mamba-punctuation": word pieces, blocks, head
+                 // (model/text/punctuator.h)
 };
 
 // Log-mel features; see dsp/log_mel.h for the formula.
@@ -40,6 +42,15 @@ struct SsmConfig {
   int dt_rank = 0;  // R
 };
 
+// What puts a decoder's words right (fitted by model/training/calibrate.py; "words" in config.json): a CTC
+// model brings a word out some time after it was said, and is surer of it than it ought to be, or less.
+struct WordFit {
+  std::int64_t begin_shift = 0;  // samples, added to where the word's first frame begins
+  std::int64_t end_shift = 0;    // samples, added to where its last frame ends
+  float confidence_scale = 1;    // p -> 1 / (1 + exp(-(scale logit(p) + offset))) (Platt 1999)
+  float confidence_offset = 0;
+};
+
 struct ModelConfig {
   ModelKind kind = ModelKind::StreamingCtc;
   int sample_rate = 0;  // Hz
@@ -52,6 +63,8 @@ struct ModelConfig {
   int blank = 0;  // id of the CTC blank
   float norm_eps = 0;
   SsmConfig ssm;
+  int words_ahead = 0;  // Punctuation: words heard after one before its casing and mark are decided
+  WordFit words;
   int end_padding = 0;  // zero samples appended where a stream ends, so that late words come out
 
   int d_inner() const { return ssm.expand * d_model; }

@@ -7,6 +7,7 @@
 #include <openssl/evp.h>
 
 #include "model/error.h"
+#include "model/text/word_style.h"
 
 namespace sidewinder {
 namespace {
@@ -36,6 +37,11 @@ Shapes expected_shapes(const ModelConfig& config) {
       shapes["stem.lookahead.weight"] = {d, 1, config.stem.lookahead + 1};
       shapes["stem.lookahead.bias"] = {d};
     }
+  }
+  if (config.kind == ModelKind::Punctuation) {
+    shapes["backbone.embeddings.weight"] = {config.vocab_size, d};
+    shapes["head.weight"] = {kCasings + kMarks, d};
+    shapes["head.bias"] = {kCasings + kMarks};
   }
   for (int i = 0; i < config.n_layer; ++i) {
     std::string layer = "backbone.layers." + std::to_string(i) + ".";
@@ -160,9 +166,9 @@ Weights::Weights(const ModelConfig& config, const std::filesystem::path& file)
 Model load_model(const std::filesystem::path& folder) {
   ModelConfig config = load_config(folder / "config.json");
   if (config.kind != ModelKind::StreamingCtc)
-    throw ModelError(
-        (folder / "config.json").string() +
-        ": \"model_type\" must be \"streaming-mamba-ctc\" to read speech; this is a bare backbone");
+    throw ModelError((folder / "config.json").string() +
+                     ": \"model_type\" must be \"streaming-mamba-ctc\" to read speech; this is " +
+                     (config.kind == ModelKind::Backbone ? "a bare backbone" : "a model for punctuation"));
   return {folder, config, Weights(config, folder / "model.safetensors"), hash_folder(folder)};
 }
 

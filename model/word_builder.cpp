@@ -6,17 +6,32 @@
 
 namespace sidewinder {
 
+namespace {
+
+// WordFit's map; the identity where nothing was fitted.
+float calibrated(double probability, const WordFit& fit) {
+  if (fit.confidence_scale == 1 && fit.confidence_offset == 0) return static_cast<float>(probability);
+  constexpr double kLeast = 1e-4;  // as the fit had it
+  const double p = std::clamp(probability, kLeast, 1 - kLeast);
+  const double logit = std::log(p / (1 - p));
+  return static_cast<float>(1 / (1 + std::exp(-(fit.confidence_scale * logit + fit.confidence_offset))));
+}
+
+}  // namespace
+
 static_assert(std::is_trivially_copyable_v<WordBuilder::State>);
 
 WordBuilder::WordBuilder(const ModelConfig& config, const Tokenizer& tokenizer)
     : tokenizer_(tokenizer),
       hop_(config.frame_hop()),
       // A frame stands for the hop in the middle of the samples it sees.
-      offset_((config.first_frame_samples() - config.frame_hop()) / 2) {}
+      offset_((config.first_frame_samples() - config.frame_hop()) / 2),
+      fit_(config.words) {}
 
 void WordBuilder::take(const HeardToken& token, std::vector<Word>& settled) {
   const Tokenizer::Piece& piece = tokenizer_.piece(token.id);
-  if (piece.starts_word || word_.bytes + piece.text.size() > kMostWordBytes) close(settled);
+  if (piece.starts_word || word_.bytes + piece.text.size() > kMostWordBytes)
+    close(token.first_frame, settled);
   if (word_.tokens == 0) {
     word_.first_frame = token.first_frame;
     word_.continues = would_continue(token.id);
@@ -36,10 +51,14 @@ void WordBuilder::repeat(std::int64_t frame, float score) noexcept {
   word_.last_frame = frame;
 }
 
-void WordBuilder::close(std::vector<Word>& settled) {
-  if (word_.bytes > 0)
-    settled.push_back({std::string(text()), begin(), frame_begin(word_.last_frame + 1),
-                       static_cast<float>(std::exp(word_.log_probability / word_.tokens)), continues()});
+void WordBuilder::close(std::int64_t next, std::vector<Word>& settled) {
+  if (word_.bytes > 0) {
+    const std::int64_t fitted = (word_.last_frame + 1) * hop_ + offset_ + fit_.end_shift;
+    const std::int64_t end = std::max(begin(), std::min(fitted, begin_of(next)));
+    const double probability = std::exp(word_.log_probability / word_.tokens);
+    settled.push_back({std::string(text()), begin(), end, calibrated(probability, fit_), continues()});
+    word_.previous_end = end;
+  }
   word_.tokens = 0;
   word_.bytes = 0;
   word_.log_probability = 0;
@@ -48,7 +67,7 @@ void WordBuilder::close(std::vector<Word>& settled) {
 
 void WordBuilder::finish(std::vector<Word>& settled) {
   if (is_open()) word_.cut = 1;
-  close(settled);
+  close(kUnknown, settled);
 }
 
 bool WordBuilder::would_continue(std::int32_t token) const noexcept {

@@ -1,6 +1,7 @@
 // Tokens to words: the last part of every decoder.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -17,7 +18,7 @@ struct Word {
   std::string text;
   std::int64_t begin = 0;  // samples at the model's rate, from the stream's start
   std::int64_t end = 0;    // exclusive
-  float confidence = 0;    // 0 to 1: geometric mean of its tokens' probabilities
+  float confidence = 0;    // 0 to 1: geometric mean of its tokens' probabilities, calibrated (WordFit)
   bool continues = false;  // goes on where the word before was cut off by finish(): no space between them
 };
 
@@ -40,8 +41,10 @@ class WordBuilder {
   // The last token taken goes on in this frame.
   void repeat(std::int64_t frame, float score) noexcept;
 
-  // The open word is complete.
-  void close(std::vector<Word>& settled);
+  // The open word is complete; the next one begins in frame `next`, where that is known. Words do not
+  // overlap.
+  void close(std::int64_t next, std::vector<Word>& settled);
+  static constexpr std::int64_t kUnknown = INT64_MAX / (1 << 20);
 
   // As close(), from outside: what comes next may go on the word that this one cut off.
   void finish(std::vector<Word>& settled);
@@ -50,15 +53,17 @@ class WordBuilder {
   std::string_view text() const noexcept {
     return {word_.text.data(), static_cast<std::size_t>(word_.bytes)};
   }
-  std::int64_t begin() const noexcept { return frame_begin(word_.first_frame); }
+  std::int64_t begin() const noexcept { return begin_of(word_.first_frame); }
 
   // Whether a word that begins with this token would go on the one before.
   bool would_continue(std::int32_t token) const noexcept;
   // Whether the open word does.
   bool continues() const noexcept { return word_.continues != 0; }
 
-  // First sample that a frame stands for.
-  std::int64_t frame_begin(std::int64_t frame) const noexcept { return frame * hop_ + offset_; }
+  // Where a word begins that is heard from this frame on (WordFit), no earlier than the word before ended.
+  std::int64_t begin_of(std::int64_t frame) const noexcept {
+    return std::max(frame * hop_ + offset_ + fit_.begin_shift, word_.previous_end);
+  }
 
   // Plain bytes, so that they can go into a capsule.
   // A word longer than this is cut and goes on as the next one; real ones end long before.
@@ -66,12 +71,13 @@ class WordBuilder {
   struct State {
     std::int64_t first_frame = 0;
     std::int64_t last_frame = 0;
-    double log_probability = 0;   // sum over the tokens
-    float token_score = 0;        // of the last token
-    std::int32_t tokens = 0;      // 0: no word is open
-    std::int32_t bytes = 0;       // of text
-    std::int16_t continues = 0;   // Word::continues of the open word
-    std::int16_t cut = 0;         // a word was cut off by finish() and none has begun since
+    std::int64_t previous_end = 0;  // of the word before, samples
+    double log_probability = 0;     // sum over the tokens
+    float token_score = 0;          // of the last token
+    std::int32_t tokens = 0;        // 0: no word is open
+    std::int32_t bytes = 0;         // of text
+    std::int16_t continues = 0;     // Word::continues of the open word
+    std::int16_t cut = 0;           // a word was cut off by finish() and none has begun since
     std::array<char, kMostWordBytes> text{};
   };
   const State& state() const noexcept { return word_; }
@@ -81,6 +87,7 @@ class WordBuilder {
   const Tokenizer& tokenizer_;
   std::int64_t hop_;     // samples a frame
   std::int64_t offset_;  // samples: where frame 0 begins
+  WordFit fit_;
   State word_;
 };
 

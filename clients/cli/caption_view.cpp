@@ -28,9 +28,14 @@ std::string with_unit(double seconds) {
   return buffer;
 }
 
+// Readable text where the daemon makes it.
+std::string shown_text(const Json& event, const char* key) {
+  return text(event.contains("readable") ? event.at("readable") : event, key);
+}
+
 // A word that went on after a pause is marked.
 std::string committed_text(const Json& event) {
-  return (event.at("continues").get<bool>() ? "\xE2\x80\xA6" : "") + text(event, "committed");
+  return (event.at("continues").get<bool>() ? "\xE2\x80\xA6" : "") + shown_text(event, "committed");
 }
 
 // What an event other than text says to people; empty: nothing.
@@ -77,7 +82,7 @@ std::string ScreenView::show(const Json& event) {
   Line line = prefix(now);
   if (type == "partial") {
     const std::string committed = committed_text(event);
-    const std::string tentative = text(event, "tentative");
+    const std::string tentative = shown_text(event, "tentative");
     now.line.clear();
     if (committed.empty() && tentative.empty()) return "";
     if (!committed.empty()) line.push_back({committed + (tentative.empty() ? "" : " "), ""});

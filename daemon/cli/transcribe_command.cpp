@@ -113,6 +113,14 @@ void add_transcribe_command(CLI::App& app, std::function<int()>& run) {
                                 {"srt", TranscriptFormat::Srt},
                                 {"vtt", TranscriptFormat::Vtt}},
                                "text (default), json, srt or vtt");
+  add_choice<TextStyle>(
+      command, "-t,--text", options.text,
+      {{"words", TextStyle::Words},
+       {"numbers", TextStyle::Numbers},
+       {"punctuated", TextStyle::Punctuated},
+       {"readable", TextStyle::Readable}},
+      "words as they were heard (default), numbers (in digits), punctuated (casing and marks) or readable "
+      "(all of it)");
   command
       ->add_option("-o,--output", arguments->output,
                    "Write NAME.txt, .json, .srt or .vtt for each input here")

@@ -328,6 +328,14 @@ Config read(const toml::table& root, const std::string& origin) {
     s.integer("silence_ms", 40, kDay, config.endpoint.silence_ms);
     s.integer("max_segment_ms", 1'000, kDay, config.endpoint.max_segment_ms);
   });
+  section("text", [&](Section& s) {
+    s.choice<TextStyle>("style",
+                        {{"words", TextStyle::Words},
+                         {"numbers", TextStyle::Numbers},
+                         {"punctuated", TextStyle::Punctuated},
+                         {"readable", TextStyle::Readable}},
+                        config.text.style);
+  });
   section("ingest", [&](Section& s) { s.integer("idle_ms", 50, kDay, config.ingest.idle_ms); });
   section("results", [&](Section& s) {
     s.integer("high_water_mark", 1, 1'000'000, config.results.high_water_mark);

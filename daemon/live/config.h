@@ -11,6 +11,7 @@
 #include "daemon/engine_choice.h"
 #include "daemon/live/access.h"
 #include "model/decoding.h"
+#include "model/text/readable_text.h"
 
 namespace sidewinder::live {
 
@@ -55,6 +56,9 @@ struct Config {
     std::int64_t silence_ms = 800;
     std::int64_t max_segment_ms = 30'000;
   } endpoint;
+  struct {
+    TextStyle style = TextStyle::Words;  // of what is published beside the words
+  } text;
   struct {
     std::int64_t idle_ms = 30'000;
   } ingest;

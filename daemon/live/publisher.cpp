@@ -18,7 +18,7 @@ static_assert(std::endian::native == std::endian::little, "encodings are sent as
 
 constexpr std::array kNames = {"opened", "partial", "final", "gap", "level", "behind", "closed", "encodings"};
 constexpr std::chrono::milliseconds kBindAgain(10);
-constexpr double kQuietest = -120;                   // dBFS
+constexpr double kQuietest = -120;                     // dBFS
 constexpr std::int64_t kMaxSubscriptionBytes = 4'096;  // a topic has at most 75, but handshakes count too
 
 double decibels(double amplitude) {
@@ -51,6 +51,8 @@ Publisher::Publisher(zmq::context_t& context, const Config& config, ModelIdentit
       metrics_(metrics),
       context_(context),
       config_(config),
+      punctuator_(make_punctuator(config.text.style, model_.folder)),
+      text_(config.text.style != TextStyle::Words),
       socket_(context, zmq::socket_type::xpub),
       streams_(static_cast<std::size_t>(config.limits.streams)) {
   prepare();
@@ -120,6 +122,7 @@ void Publisher::publish(Result& result) {
   std::visit(Overloaded{
                  [&](OpenedBody& body) {
                    stream = {.info = std::move(body.info), .live = true};
+                   if (text_) stream.text.emplace(punctuator_.get(), model_.text);
                    history_.open(stream.info.name, stream.info.epoch);
                    Json json = header(stream, Opened, result, lag_ms);
                    json["source"] = to_string(stream.info.source);
@@ -131,10 +134,8 @@ void Publisher::publish(Result& result) {
                  },
                  [&](PartialBody& body) {
                    Json json = header(stream, Partial, result, lag_ms);
-                   json["committed"] = committed_text(body.segment);
-                   json["tentative"] = body.tentative;
-                   json["continues"] = body.segment.continues;
-                   json["words"] = words(stream, body.segment.words);
+                   if (stream.text) stream.text->grow(body.segment);
+                   add_text(json, stream, body.segment, body.tentative);
                    stream.last_partial = dump(json);
                    send(stream, Partial, stream.last_partial);
                    metrics_.lag_seconds.observe(lag_ms / 1000);
@@ -142,10 +143,8 @@ void Publisher::publish(Result& result) {
                  [&](FinalBody& body) {
                    Json json = header(stream, Final, result, lag_ms);
                    json["reason"] = to_string(body.segment.reason);
-                   json["committed"] = committed_text(body.segment);
-                   json["tentative"] = "";
-                   json["continues"] = body.segment.continues;
-                   json["words"] = words(stream, body.segment.words);
+                   if (stream.text) stream.text->end(body.segment);
+                   add_text(json, stream, body.segment, "");
                    stream.last_final = dump(json);
                    stream.last_partial.clear();
                    history_.add(stream.info.name, stream.info.epoch, stream.last_final);
@@ -229,20 +228,29 @@ Json Publisher::header(Published& stream, Kind kind, const Result& result, doubl
 }
 
 // Times as `sidewinder transcribe` gives them.
-Json Publisher::words(const Published& stream, const std::vector<Word>& words) const {
-  Json array = Json::array();
+void Publisher::add_text(Json& json, const Published& stream, const Segment& segment,
+                         std::string_view tentative) const {
+  json["committed"] = committed_text(segment);
+  json["tentative"] = tentative;
+  json["continues"] = segment.continues;
+  if (stream.text)
+    json["readable"] = {{"committed", stream.text->committed()},
+                        {"tentative", stream.text->tentative(segment, tentative)}};
+  Json& array = json["words"] = Json::array();
   const double rate = stream.info.rate;
-  for (const Word& word : words) {
+  for (const Word& word : segment.words) {
     const std::int64_t begin = std::max<std::int64_t>(word.begin, 0) * stream.info.rate / model_.rate;
     const std::int64_t end = std::max<std::int64_t>(word.end, 0) * stream.info.rate / model_.rate;
-    array.push_back({{"word", word.text},
-                     {"start_sample", begin},
-                     {"end_sample", end},
-                     {"start", thousandths(static_cast<double>(begin) / rate)},
-                     {"end", thousandths(static_cast<double>(end) / rate)},
-                     {"confidence", thousandths(static_cast<double>(word.confidence))}});
+    Json entry{{"word", word.text},
+               {"start_sample", begin},
+               {"end_sample", end},
+               {"start", thousandths(static_cast<double>(begin) / rate)},
+               {"end", thousandths(static_cast<double>(end) / rate)},
+               {"confidence", thousandths(static_cast<double>(word.confidence))}};
+    if (stream.text && array.size() < stream.text->display().size())
+      entry["display"] = stream.text->display()[array.size()];
+    array.push_back(std::move(entry));
   }
-  return array;
 }
 
 void Publisher::send(const Published& stream, Kind kind, const std::string& header,

@@ -3,6 +3,9 @@
 
 #include <atomic>
 #include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -17,6 +20,7 @@
 #include "daemon/live/protocol.h"
 #include "daemon/live/result.h"
 #include "daemon/live/security.h"
+#include "daemon/live/segment_text.h"
 #include "model/config.h"
 
 namespace sidewinder::live {
@@ -43,11 +47,14 @@ struct ModelIdentity {
   int rate = 0;      // Hz
   int hop = 0;       // samples a frame
   int width = 0;     // floats an encoder frame
+  std::filesystem::path folder{};
+  TextOptions text{};
 };
 
 class Publisher {
  public:
-  // Binds; throws zmq::error_t. All references must outlive it.
+  // Binds; throws zmq::error_t, and ModelError where text is to be readable and what that needs is not
+  // there. All references must outlive it.
   Publisher(zmq::context_t& context, const Config& config, ModelIdentity model, Security& security,
             BoundedQueue<Result>& results, BoundedQueue<IngestReply>& replies, History& history,
             Metrics& metrics);
@@ -71,6 +78,7 @@ class Publisher {
     std::int64_t next_seq[kKinds] = {};
     // Headers, for late subscribers.
     std::string last_opened{}, last_partial{}, last_final{};
+    std::optional<SegmentText> text{};  // where text is to be readable
     bool live = false;
   };
 
@@ -85,7 +93,8 @@ class Publisher {
   void subscribe(const std::string& topic, const Peer& who);
   void replay(const Published& stream, std::string_view prefix);
   Json header(Published& stream, Kind kind, const Result& result, double lag_ms) const;
-  Json words(const Published& stream, const std::vector<Word>& words) const;
+  void add_text(Json& json, const Published& stream, const Segment& segment,
+                std::string_view tentative) const;
 
   const ModelIdentity model_;
   Security& security_;
@@ -95,6 +104,8 @@ class Publisher {
   Metrics& metrics_;
   zmq::context_t& context_;
   const Config& config_;
+  std::unique_ptr<Punctuator> punctuator_;  // null: the style needs none
+  const bool text_;                         // streams have readable text
   zmq::socket_t socket_;
   std::string endpoint_;
   std::vector<Published> streams_;  // by slot

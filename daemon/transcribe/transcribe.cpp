@@ -72,6 +72,7 @@ struct Stream {
   int channel;  // from 0, or -1 for the mix
   dsp::ResamplerState resampler;
   std::unique_ptr<Decoder> decoder;
+  std::unique_ptr<ReadableText> readable;  // null: words as they were heard
   std::unique_ptr<TranscriptWriter> writer;
   std::vector<float> mono;     // (frames) at the input's rate
   std::vector<float> samples;  // at the model's rate: what the next step takes
@@ -115,6 +116,7 @@ class Transcriber {
         model_(load_model(options.model)),
         tokenizer_(options.model / "tokens.txt", model_.config.vocab_size),
         decoding_(options.model, model_.config, tokenizer_, options.decoding),
+        punctuator_(make_punctuator(options.text, options.model)),
         slots_(options.channel.kind == ChannelChoice::Kind::Each
                    ? kMostSlots
                    : static_cast<std::uint32_t>(std::min<std::size_t>(kMostSlots, options.inputs.size()))),
@@ -282,12 +284,16 @@ class Transcriber {
                     .channel = first + i,
                     .resampler = {},
                     .decoder = nullptr,
+                    .readable = nullptr,
                     .writer = nullptr,
                     .mono = {},
                     .samples = {}};
       chosen_.engine->reset(stream.lease.index());
       stream.decoder = decoding_.make();
       stream.decoder->set_hotwords(hotwords_ ? &*hotwords_ : nullptr);
+      if (options_.text != TextStyle::Words)
+        stream.readable =
+            std::make_unique<ReadableText>(punctuator_.get(), text_options(options_.text, model_.config));
       stream.writer = make_transcript_writer(options_.format, transcript_start(input, stream), sink);
       stream.mono.resize(frames);
       stream.samples.resize(
@@ -349,7 +355,8 @@ class Transcriber {
             .channel = stream.channel < 0 ? "mix" : std::to_string(stream.channel + 1),
             .engine = chosen_.engine->name(),
             .model_name = folder.filename().string(),
-            .model_hash = hex(model_.hash)};
+            .model_hash = hex(model_.hash),
+            .readable = stream.readable != nullptr};
   }
 
   // One chunk of every channel asked for, resampled; none and `ended` at the input's end.
@@ -421,13 +428,19 @@ class Transcriber {
       words_.clear();
       stream.decoder->advance(results_[stream.row], words_);
       if (input.ended) stream.decoder->finish(words_);
-      if (!words_.empty()) progress_.hide();
+      tokens_.clear();
       for (Word& word : words_) {
         // Words that came out of the padding end with the audio.
         word.begin = std::min(word.begin, heard);
         word.end = std::min(word.end, heard);
-        stream.writer->word(word);
+        if (stream.readable == nullptr) tokens_.push_back(plain_token(word));
       }
+      if (stream.readable != nullptr) {
+        stream.readable->hear(words_, tokens_);
+        if (input.ended) stream.readable->pause(tokens_);
+      }
+      if (!tokens_.empty()) progress_.hide();
+      for (const TextToken& token : tokens_) stream.writer->token(token);
     }
   }
 
@@ -496,6 +509,7 @@ class Transcriber {
   Tokenizer tokenizer_;
   Decoding decoding_;
   std::optional<Hotwords> hotwords_;
+  std::unique_ptr<Punctuator> punctuator_;  // null: --text needs none
   std::uint32_t slots_;
   ChosenEngine chosen_;
   SlotPool pool_;
@@ -509,6 +523,7 @@ class Transcriber {
   std::vector<StreamInput> batch_;
   std::vector<StreamOutput> results_;
   std::vector<Word> words_;
+  std::vector<TextToken> tokens_;
   double audio_done_ = 0;  // seconds of the inputs that have ended
   int exit_code_ = kExitOk;
 };

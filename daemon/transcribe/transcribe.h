@@ -22,6 +22,7 @@ struct ChannelChoice {
 struct TranscribeOptions {
   std::vector<std::string> inputs;  // paths; "-" is standard input
   TranscriptFormat format = TranscriptFormat::Text;
+  TextStyle text = TextStyle::Words;
   std::optional<std::filesystem::path> output;  // folder for one transcript an input; else standard output
   std::filesystem::path model;
   EngineChoice engine = EngineChoice::Auto;

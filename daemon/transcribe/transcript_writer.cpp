@@ -7,6 +7,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "daemon/transcribe/cue_layout.h"
+
 namespace sidewinder {
 namespace {
 
@@ -30,13 +32,13 @@ class TextWriter final : public TranscriptWriter {
  public:
   TextWriter(TranscriptStart start, Sink& sink) : start_(std::move(start)), sink_(sink) {}
 
-  void word(const Word& word) override {
+  void token(const TextToken& token) override {
     // A pause of a second begins a new line.
-    bool new_line = end_ && word.begin - *end_ >= start_.model_rate;
+    bool new_line = end_ && token.begin() - *end_ >= start_.model_rate;
     if (end_) sink_.write(new_line ? "\n" : " ");
-    sink_.write(word.text);
+    sink_.write(token.text);
     sink_.flush();
-    end_ = word.end;
+    end_ = token.end();
   }
 
   void finish(const TranscriptEnd&) override {
@@ -64,25 +66,27 @@ class JsonWriter final : public TranscriptWriter {
     sink_.write(text + "\n\"words\":[");
   }
 
-  void word(const Word& word) override {
-    std::int64_t begin = input_sample(word.begin, start_), end = input_sample(word.end, start_);
-    double rate = start_.sample_rate;
-    ordered_json entry{{"word", word.text},
-                       {"start_sample", begin},
-                       {"end_sample", end},
-                       {"start", milliseconds(static_cast<double>(begin) / rate)},
-                       {"end", milliseconds(static_cast<double>(end) / rate)},
-                       {"confidence", milliseconds(static_cast<double>(word.confidence))}};
-    sink_.write((words_ ? ",\n" : "\n") + dump(entry));
-    std::string quoted = dump(word.text);
-    text_.write((words_ ? " " : "") + quoted.substr(1, quoted.size() - 2));
-    ++words_;
+  void token(const TextToken& token) override {
+    for (const Word& word : token.words) {
+      ordered_json entry = json_of(word);
+      // What is written for several words stands at their first.
+      if (start_.readable) entry["display"] = &word == token.words.data() ? token.text : "";
+      sink_.write((words_ ? ",\n" : "\n") + dump(entry));
+      append(text_, word.text, words_ > 0);
+      ++words_;
+    }
+    if (start_.readable) append(readable_, token.text, tokens_ > 0);
+    ++tokens_;
   }
 
   void finish(const TranscriptEnd& end) override {
     double audio = static_cast<double>(end.samples) / start_.sample_rate;
     sink_.write("],\n\"text\":\"");
     text_.copy_to(sink_);
+    if (start_.readable) {
+      sink_.write("\",\n\"readable\":\"");
+      readable_.copy_to(sink_);
+    }
     ordered_json tail{
         {"samples", end.samples},
         {"duration", milliseconds(audio)},
@@ -99,96 +103,64 @@ class JsonWriter final : public TranscriptWriter {
   }
 
  private:
+  ordered_json json_of(const Word& word) const {
+    const std::int64_t begin = input_sample(word.begin, start_), end = input_sample(word.end, start_);
+    const double rate = start_.sample_rate;
+    return {{"word", word.text},
+            {"start_sample", begin},
+            {"end_sample", end},
+            {"start", milliseconds(static_cast<double>(begin) / rate)},
+            {"end", milliseconds(static_cast<double>(end) / rate)},
+            {"confidence", milliseconds(static_cast<double>(word.confidence))}};
+  }
+
+  // To a JSON string without its quotes.
+  static void append(Spool& string, const std::string& text, bool space) {
+    const std::string quoted = dump(text);
+    string.write((space ? " " : "") + quoted.substr(1, quoted.size() - 2));
+  }
+
   TranscriptStart start_;
   Sink& sink_;
-  Spool text_;  // the words once more, as one JSON string without its quotes
+  Spool text_;      // the words once more
+  Spool readable_;  // the tokens, joined by spaces
   std::int64_t words_ = 0;
+  std::int64_t tokens_ = 0;
 };
 
-// Lines as a subtitler sets them: two of 42 characters, 7 seconds at the most, a new cue after a pause.
-constexpr std::size_t kLineCharacters = 42;
-constexpr std::size_t kLines = 2;
-constexpr double kLongestCue = 7.0, kShortestCue = 1.0, kLastCue = 0.1, kCuePause = 0.8;  // seconds
-
-bool begins_character(char c) {  // in UTF-8
-  return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
-}
-
-std::size_t characters(std::string_view text) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), begins_character));
-}
-
-// The first `count` characters of the text, in bytes.
-std::size_t prefix(std::string_view text, std::size_t count) {
-  std::size_t at = 0;
-  while (at < text.size() && (!begins_character(text[at]) || count-- > 0)) ++at;
-  return at;
-}
-
+// Cues (cue_layout.h) as SubRip or WebVTT.
 class CueWriter final : public TranscriptWriter {
  public:
   CueWriter(TranscriptStart start, Sink& sink, bool vtt) : start_(std::move(start)), sink_(sink), vtt_(vtt) {
     if (vtt_) sink_.write("WEBVTT\n");
   }
 
-  // A word too long for a line goes on in the next, each piece with its share of the time.
-  void word(const Word& word) override {
-    const double begin = seconds(word.begin);
-    const double pace = (seconds(word.end) - begin) / static_cast<double>(word.text.size());
-    for (std::size_t at = 0; at < word.text.size();) {
-      std::size_t bytes = prefix(std::string_view(word.text).substr(at), kLineCharacters);
-      add(word.text.substr(at, bytes), begin + pace * static_cast<double>(at),
-          begin + pace * static_cast<double>(at + bytes));
-      at += bytes;
-    }
+  void token(const TextToken& token) override {
+    layout_.add({token.text, seconds(token.begin()), seconds(token.end()), token.mark}, cues_);
+    write();
   }
 
-  // What was heard in the very last instant still shows.
   void finish(const TranscriptEnd& end) override {
-    double audio = static_cast<double>(end.samples) / start_.sample_rate;
-    if (!text_.empty()) close(std::max(audio, begin_ + kLastCue));
+    layout_.finish(static_cast<double>(end.samples) / start_.sample_rate, cues_);
+    write();
     sink_.flush();
   }
 
  private:
+  // In whole milliseconds, as cues are timed.
   double seconds(std::int64_t model_sample) const {
-    return static_cast<double>(std::max<std::int64_t>(model_sample, 0)) / start_.model_rate;
+    return milliseconds(static_cast<double>(std::max<std::int64_t>(model_sample, 0)) / start_.model_rate);
   }
 
-  static std::vector<std::string> lines_of(const std::string& text) {
-    std::vector<std::string> lines;
-    for (std::size_t at = 0; at < text.size();) {
-      std::size_t end = std::min(text.find(' ', at), text.size());
-      std::string word = text.substr(at, end - at);
-      if (lines.empty() || characters(lines.back()) + 1 + characters(word) > kLineCharacters)
-        lines.push_back(word);
-      else
-        lines.back() += " " + word;
-      at = end + 1;
+  void write() {
+    for (const Cue& cue : cues_) {
+      sink_.write((vtt_ || written_ > 0) ? "\n" : "");
+      sink_.write(std::to_string(++written_) + "\n" + timestamp(cue.begin) + " --> " + timestamp(cue.end) +
+                  "\n");
+      for (const std::string& line : cue.lines) sink_.write((vtt_ ? escaped(line) : line) + "\n");
+      sink_.flush();
     }
-    return lines;
-  }
-
-  void add(const std::string& word, double begin, double end) {
-    std::string text = text_.empty() ? word : text_ + " " + word;
-    bool fits = lines_of(text).size() <= kLines && end - begin_ <= kLongestCue && begin - end_ < kCuePause;
-    if (!text_.empty() && !fits) {
-      close(begin);
-      text = word;
-    }
-    if (text_.empty()) begin_ = begin;
-    text_ = text;
-    end_ = std::min(end, begin_ + kLongestCue);
-  }
-
-  // Writes the cue; one too short to read stays up longer, but never into the next (`latest`, seconds).
-  void close(double latest) {
-    double end = std::max(end_, std::min(begin_ + kShortestCue, latest));
-    sink_.write((vtt_ || cues_ > 0) ? "\n" : "");
-    sink_.write(std::to_string(++cues_) + "\n" + timestamp(begin_) + " --> " + timestamp(end) + "\n");
-    for (const std::string& line : lines_of(text_)) sink_.write((vtt_ ? escaped(line) : line) + "\n");
-    sink_.flush();
-    text_.clear();
+    cues_.clear();
   }
 
   // WebVTT has markup.
@@ -211,10 +183,9 @@ class CueWriter final : public TranscriptWriter {
   TranscriptStart start_;
   Sink& sink_;
   bool vtt_;
-  int cues_ = 0;
-  std::string text_;  // of the cue being filled
-  double begin_ = 0;  // seconds
-  double end_ = 0;    // seconds
+  CueLayout layout_;
+  std::vector<Cue> cues_;  // laid out, not written yet
+  int written_ = 0;
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Words to text, JSON, SubRip and WebVTT, written as they come.
+// Tokens of text to plain text, JSON, SubRip and WebVTT, written as they come.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 #include <string>
 
 #include "daemon/transcribe/sink.h"
-#include "model/decoder.h"
+#include "model/text/readable_text.h"
 
 namespace sidewinder {
 
@@ -25,6 +25,7 @@ struct TranscriptStart {
   std::string engine;   // "cpu" or "cuda"
   std::string model_name;
   std::string model_hash;  // hexadecimal SHA-256
+  bool readable = false;   // tokens are written text (ReadableText), not the words themselves
 };
 
 // What is known after the last.
@@ -40,7 +41,7 @@ struct TranscriptEnd {
 class TranscriptWriter {
  public:
   virtual ~TranscriptWriter() = default;
-  virtual void word(const Word& word) = 0;            // throws OutputError
+  virtual void token(const TextToken& token) = 0;     // throws OutputError
   virtual void finish(const TranscriptEnd& end) = 0;  // throws OutputError
 };
 

@@ -50,15 +50,7 @@ class Encoder(nn.Module):
         self.d, self.layers, self.look, self.mels, self.drop, self.inter = d, layers, look, mels, drop, tuple(inter)
         self.kind = BLOCKS[block](d, **options)
         mlp = mlp or 2 * d
-        P = {}
-        P["stem.conv1.weight"] = dense(d, mels, 3)
-        P["stem.conv1.bias"] = torch.zeros(d)
-        P["stem.conv2.weight"] = dense(d, d, 3)
-        P["stem.conv2.bias"] = torch.zeros(d)
-        P["stem.norm.weight"] = torch.ones(d)
-        if look:
-            P["stem.lookahead.weight"] = torch.empty(d, 1, look + 1).uniform_(-1, 1) / (look + 1) ** 0.5
-            P["stem.lookahead.bias"] = torch.zeros(d)
+        P = self.front()
         for i in range(layers):
             q = f"backbone.layers.{i}."
             P[q + "norm.weight"] = torch.ones(d)
@@ -79,6 +71,23 @@ class Encoder(nn.Module):
         self.register_buffer("inv_std", torch.ones(mels))
         self.low = torch.float32
         self.f_stem, self.f_after, self.f_head = stem, after, head
+
+    def front(self):
+        """The parameters of what stands before the blocks, in their order."""
+        d, mels, look = self.d, self.mels, self.look
+        P = {"stem.conv1.weight": dense(d, mels, 3), "stem.conv1.bias": torch.zeros(d),
+             "stem.conv2.weight": dense(d, d, 3), "stem.conv2.bias": torch.zeros(d), "stem.norm.weight": torch.ones(d)}
+        if look:
+            P["stem.lookahead.weight"] = torch.empty(d, 1, look + 1).uniform_(-1, 1) / (look + 1) ** 0.5
+            P["stem.lookahead.bias"] = torch.zeros(d)
+        return P
+
+    def embed(self, f):
+        """Features (rows, T, mels), normalised -> what the first block takes (rows, J, d)."""
+        p = self.p
+        look = (p("stem.lookahead.weight"), p("stem.lookahead.bias")) if self.look else (None, None)
+        return self.f_stem(f, p("stem.conv1.weight"), p("stem.conv1.bias"), p("stem.conv2.weight"), p("stem.conv2.bias"),
+                           p("stem.norm.weight"), *look, self.low)
 
     def p(self, name):
         return self.params[name.replace(".", "/")]
@@ -136,9 +145,7 @@ class Encoder(nn.Module):
         h0, hT as state() makes them: states that come in, and where those at the end go; carry (rows,) weighs those that come in.
         every: a list that receives the residual stream after the stem and after each block."""
         p = self.p
-        look = (p("stem.lookahead.weight"), p("stem.lookahead.bias")) if self.look else (None, None)
-        x = self.f_stem(f, p("stem.conv1.weight"), p("stem.conv1.bias"), p("stem.conv2.weight"), p("stem.conv2.bias"),
-                        p("stem.norm.weight"), *look, self.low)
+        x = self.embed(f)
         if every is not None:
             every.append(x)
         outs = []

@@ -47,6 +47,28 @@ def test_equal_offline_for_several_clients_and_random_chunks(start, quilter, qui
         assert {m["model"] for m in subscriber.messages} == {offline["model"]["sha256"]}
 
 
+def test_readable_text_is_that_of_transcribe_and_only_grows(start, quilter):
+    daemon = start(text={"style": "readable"})
+    subscriber = Subscriber(daemon)
+    feeder = Feeder(daemon)
+    feeder.open("talk")
+    feeder.feed(quilter)
+    feeder.close()
+    subscriber.until_closed("talk")
+    offline = transcribe(DATA / "quilter.flac", "--text", "readable")
+    assert subscriber.words("talk") == offline["words"], "each with its display"
+    finals = subscriber.of("final", "talk")
+    assert " ".join(final["readable"]["committed"] for final in finals) == offline["readable"]
+    before = {}
+    for message in subscriber.of("partial", "talk") + finals:
+        shown = message["readable"]["committed"]
+        assert shown == " ".join(word["display"] for word in message["words"] if word.get("display"))
+        before.setdefault(message["segment"], []).append(shown)
+    for segment in before.values():
+        for earlier, later in zip(segment, segment[1:]):
+            assert later.startswith(earlier)
+
+
 def test_segments_end_at_pauses_and_at_length(start, quilter, quilter_offline):
     daemon = start(endpoint={"silence_ms": 200, "max_segment_ms": 2000})
     subscriber = Subscriber(daemon)

@@ -75,7 +75,8 @@ struct BestPath : testing::Test {
     path = std::filesystem::path(testing::TempDir()) / "best_path_tokens.txt";
     std::ofstream(path) << "<blank> 0\n<unk> 1\n\u2581HE 2\nLLO 3\n\u2581WORLD 4\n' 5\n";
     tokenizer = std::make_unique<Tokenizer>(path, 6);
-    decoder = make_best_path_decoder(default_model().config, *tokenizer);
+    config.words = {};
+    decoder = make_best_path_decoder(config, *tokenizer);
   }
 
   std::vector<Word> decode(std::vector<std::int32_t> tokens, std::size_t chunk,
@@ -92,14 +93,56 @@ struct BestPath : testing::Test {
     return words;
   }
 
+  ModelConfig config = default_model().config;
   std::filesystem::path path;
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<Decoder> decoder;
 };
 
+TEST_F(BestPath, TimesAreShiftedButNeverOverlap) {
+  config.words.begin_shift = -1'000;
+  config.words.end_shift = 2'000;
+  decoder = make_best_path_decoder(config, *tokenizer);
+  std::vector<Word> words = decode({2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 4}, 5);
+  decoder->finish(words);
+  ASSERT_EQ(words.size(), 3u);
+  EXPECT_EQ(words[0].begin, 0) << "not before the stream";
+  EXPECT_EQ(words[0].end, 2 * 640 + 360 - 1'000) << "where the next begins";
+  EXPECT_EQ(words[1].begin, words[0].end);
+  EXPECT_EQ(words[1].end, 3 * 640 + 360 + 2'000);
+  EXPECT_EQ(words[2].begin, 11 * 640 + 360 - 1'000);
+}
+
+TEST_F(BestPath, AfterAFinishTheNextWordBeginsWhereTheLastEnded) {
+  config.words.begin_shift = -5'000;
+  config.words.end_shift = -100;
+  decoder = make_best_path_decoder(config, *tokenizer);
+  std::vector<Word> words;
+  std::int32_t token = 2;
+  float score = -0.1f;
+  for (std::int64_t frame : {100, 103}) {
+    decoder->advance({.first_frame = frame, .frames = 1, .tokens = &token, .scores = &score}, words);
+    decoder->finish(words);
+    token = 4;
+  }
+  ASSERT_EQ(words.size(), 2u);
+  EXPECT_EQ(words[1].begin, words[0].end);
+  EXPECT_GE(words[1].end, words[1].begin);
+}
+
+TEST_F(BestPath, ConfidencesAreCalibrated) {
+  config.words.confidence_scale = 2;
+  config.words.confidence_offset = -0.5f;
+  decoder = make_best_path_decoder(config, *tokenizer);
+  std::vector<Word> words = decode({2, 0, 4}, 3, std::log(0.8f));
+  ASSERT_EQ(words.size(), 1u);
+  const double logit = std::log(0.8 / 0.2);
+  EXPECT_NEAR(words[0].confidence, 1 / (1 + std::exp(-(2 * logit - 0.5))), 1e-6);
+}
+
 TEST_F(BestPath, MergesRepeatsDropsBlanksAndJoinsPieces) {
   for (std::size_t chunk : {1, 2, 100}) {
-    decoder = make_best_path_decoder(default_model().config, *tokenizer);
+    decoder = make_best_path_decoder(config, *tokenizer);
     std::vector<Word> words = decode({0, 2, 2, 0, 3, 0, 3, 1, 0, 4, 4}, chunk);
     ASSERT_EQ(words.size(), 1u);
     EXPECT_EQ(words[0].text, "hellollo");  // the blank between makes it two
@@ -118,7 +161,7 @@ TEST_F(BestPath, StateContinuesInAnotherDecoder) {
   std::vector<Word> words = decode({2, 0, 3}, 1);
   std::vector<std::byte> state(decoder->state_bytes());
   decoder->save(state);
-  auto other = make_best_path_decoder(default_model().config, *tokenizer);
+  auto other = make_best_path_decoder(config, *tokenizer);
   other->load(state);
   other->finish(words);
   ASSERT_EQ(words.size(), 1u);

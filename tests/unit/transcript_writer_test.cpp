@@ -17,7 +17,7 @@ namespace {
 
 class StringSink final : public Sink {
  public:
-  void write(std::string_view text) override { this->text += text; }
+  void write(std::string_view more) override { text += more; }
   void flush() override {}
   std::string text;
 };
@@ -43,7 +43,7 @@ std::string written(TranscriptFormat format, const std::vector<Word>& words, con
                     const TranscriptStart& start = start_of()) {
   StringSink sink;
   auto writer = make_transcript_writer(format, start, sink);
-  for (const Word& w : words) writer->word(w);
+  for (const Word& w : words) writer->token(plain_token(w));
   writer->finish(end);
   return sink.text;
 }
@@ -62,7 +62,7 @@ TEST(TextWriter, APauseOfASecondBeginsALine) {
 TEST(TextWriter, EachWordIsThereAtOnce) {
   StringSink sink;
   auto writer = make_transcript_writer(TranscriptFormat::Text, start_of(), sink);
-  writer->word(word("one", 0, 1));
+  writer->token(plain_token(word("one", 0, 1)));
   EXPECT_EQ(sink.text, "one");
 }
 
@@ -95,6 +95,25 @@ TEST(JsonWriter, AllOfIt) {
                                               {"start", 2.0},
                                               {"end", 2.25},
                                               {"confidence", 0.5}}));
+}
+
+TEST(JsonWriter, ReadableTextBesideTheWords) {
+  TranscriptStart start = start_of();
+  start.readable = true;
+  StringSink sink;
+  auto writer = make_transcript_writer(TranscriptFormat::Json, start, sink);
+  writer->token({"It", Mark::None, {word("it", 0, 1)}});
+  writer->token({"cost", Mark::None, {word("cost", 1, 2)}});
+  writer->token({"$5.", Mark::Period, {word("five", 2, 3), word("dollars", 3, 4)}});
+  writer->finish({.samples = 5 * kRate});
+  auto json = nlohmann::json::parse(sink.text);
+  EXPECT_EQ(json["text"], "it cost five dollars");
+  EXPECT_EQ(json["readable"], "It cost $5.");
+  ASSERT_EQ(json["words"].size(), 4u);
+  EXPECT_EQ(json["words"][0]["display"], "It");
+  EXPECT_EQ(json["words"][2]["word"], "five");
+  EXPECT_EQ(json["words"][2]["display"], "$5.");
+  EXPECT_EQ(json["words"][3]["display"], "");
 }
 
 TEST(JsonWriter, PositionsAreOnTheInputsClock) {
@@ -131,15 +150,15 @@ TEST(JsonFailure, NamesTheFileAndTheReason) {
             (nlohmann::json{{"file", "a\n.wav"}, {"error", "no such file"}}));
 }
 
-struct Cue {
+struct ParsedCue {
   std::int64_t begin = 0, end = 0;  // milliseconds
   std::vector<std::string> lines;
 };
 
 // A parser as strict as the rules of a subtitle file; fails the test at the first breach.
-std::vector<Cue> parse_cues(const std::string& text, bool vtt) {
+std::vector<ParsedCue> parse_cues(const std::string& text, bool vtt) {
   std::istringstream in(text);
-  std::vector<Cue> cues;
+  std::vector<ParsedCue> cues;
   std::string line;
   if (vtt) {
     EXPECT_TRUE(std::getline(in, line) && line == "WEBVTT");
@@ -156,7 +175,7 @@ std::vector<Cue> parse_cues(const std::string& text, bool vtt) {
     EXPECT_EQ(std::sscanf(line.c_str(), pattern, &h1, &m1, &s1, &ms1, &h2, &m2, &s2, &ms2, &length), 8)
         << line;
     EXPECT_EQ(length, 29) << line;
-    Cue cue{((h1 * 60 + m1) * 60 + s1) * 1000 + ms1, ((h2 * 60 + m2) * 60 + s2) * 1000 + ms2, {}};
+    ParsedCue cue{((h1 * 60 + m1) * 60 + s1) * 1000 + ms1, ((h2 * 60 + m2) * 60 + s2) * 1000 + ms2, {}};
     while (std::getline(in, line) && !line.empty()) cue.lines.push_back(line);
     cues.push_back(cue);
   }
@@ -169,9 +188,9 @@ std::size_t characters(const std::string& text) {
       std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }
 
-void check_rules(const std::vector<Cue>& cues) {
+void check_rules(const std::vector<ParsedCue>& cues) {
   std::int64_t before = 0;
-  for (const Cue& cue : cues) {
+  for (const ParsedCue& cue : cues) {
     EXPECT_LE(before, cue.begin);
     EXPECT_LT(cue.begin, cue.end);
     EXPECT_LE(cue.end - cue.begin, 7000);
@@ -185,9 +204,9 @@ void check_rules(const std::vector<Cue>& cues) {
   }
 }
 
-std::string all_text(const std::vector<Cue>& cues) {
+std::string all_text(const std::vector<ParsedCue>& cues) {
   std::string text;
-  for (const Cue& cue : cues)
+  for (const ParsedCue& cue : cues)
     for (const std::string& line : cue.lines) text += (text.empty() ? "" : " ") + line;
   return text;
 }
@@ -207,11 +226,99 @@ TEST(CueWriter, WebVttToTheLetter) {
 
 TEST(CueWriter, ShortCuesStayUpButNeverIntoTheNext) {
   auto cues = parse_cues(
-      written(TranscriptFormat::Srt, {word("a", 1, 1.1), word("b", 1.95, 2), word("c", 3, 3.1)}, 3.2), false);
+      written(TranscriptFormat::Srt, {word("a", 1, 1.1), word("b", 2.1, 2.2), word("c", 4, 4.1)}, 4.2),
+      false);
   ASSERT_EQ(cues.size(), 3u);
-  EXPECT_EQ(cues[0].end, 1950);
-  EXPECT_EQ(cues[1].end, 2950);
-  EXPECT_EQ(cues[2].end, 3200) << "nor past the end of the audio";
+  EXPECT_EQ(cues[0].end, 2000);
+  EXPECT_EQ(cues[1].end, 3100);
+  EXPECT_EQ(cues[2].end, 4200) << "nor past the end of the audio";
+}
+
+TEST(CueWriter, APauseTooSoonForACueOfASecondIsNoBreak) {
+  auto cues = parse_cues(
+      written(TranscriptFormat::Srt, {word("a", 1, 1.05), word("b", 1.9, 2), word("c", 3, 3.1)}, 6), false);
+  ASSERT_EQ(cues.size(), 2u);
+  EXPECT_EQ(cues[0].lines, std::vector<std::string>{"a b"});
+}
+
+// Words of 300 ms, 50 ms between them; marks as written.
+std::vector<TextToken> read_aloud(const std::string& text) {
+  std::vector<TextToken> tokens;
+  std::istringstream in(text);
+  double time = 0;
+  for (std::string written; in >> written; time += 0.35) {
+    constexpr std::string_view kTexts = " ,.?!:;";
+    const std::size_t mark = kTexts.find(written.back());
+    tokens.push_back({written,
+                      mark == std::string_view::npos ? Mark::None : static_cast<Mark>(mark),
+                      {word("heard", time, time + 0.3)}});
+  }
+  return tokens;
+}
+
+std::vector<ParsedCue> cues_of(const std::vector<TextToken>& tokens) {
+  StringSink sink;
+  auto writer = make_transcript_writer(TranscriptFormat::Srt, start_of(), sink);
+  for (const TextToken& token : tokens) writer->token(token);
+  writer->finish({.samples = 600 * kRate});
+  auto cues = parse_cues(sink.text, false);
+  check_rules(cues);
+  return cues;
+}
+
+using Lines = std::vector<std::string>;
+
+TEST(CueLayout, SentencesEndCues) {
+  auto cues = cues_of(read_aloud("The door was open. Nobody had come in, though. Where were they?"));
+  ASSERT_EQ(cues.size(), 3u);
+  EXPECT_EQ(cues[0].lines, Lines{"The door was open."});
+  EXPECT_EQ(cues[1].lines, Lines{"Nobody had come in, though."});
+  EXPECT_EQ(cues[2].lines, Lines{"Where were they?"});
+}
+
+TEST(CueLayout, ShortSentencesShareACue) {
+  auto cues = cues_of(read_aloud("No. I do not think so."));
+  ASSERT_EQ(cues.size(), 1u);
+}
+
+TEST(CueLayout, LinesBreakAtMarksAndBeforePhrases) {
+  EXPECT_EQ(cues_of(read_aloud("When the rain had stopped at last, they went down to the river."))[0].lines,
+            (Lines{"When the rain had stopped at last,", "they went down to the river."}));
+  EXPECT_EQ(
+      cues_of(read_aloud("The old captain looked for his hat and the key of the small cabin."))[0].lines,
+      (Lines{"The old captain looked for his hat", "and the key of the small cabin."}));
+}
+
+TEST(CueLayout, NoWordIsLeftAlone) {
+  for (const char* text :
+       {"It was the best of times and it was the worst of times for everybody here today.",
+        "He said that the whole of the evening had been spent in looking through old letters and papers "
+        "again.",
+        "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+        "sixteen seventeen eighteen nineteen twenty twentyone"}) {
+    for (const ParsedCue& cue : cues_of(read_aloud(text))) {
+      EXPECT_GE(cue.end - cue.begin, 1000);
+      for (const std::string& line : cue.lines) EXPECT_NE(line.find(' '), std::string::npos) << line;
+    }
+  }
+}
+
+TEST(CueLayout, ASpeechWithoutPauseOrMarkIsStillCutInTime) {
+  std::string text;
+  for (int i = 0; i < 500; ++i) text += "word ";
+  StringSink sink;
+  auto writer = make_transcript_writer(TranscriptFormat::Srt, start_of(), sink);
+  std::size_t waiting = 0, most = 0, written_words = 0;
+  for (const TextToken& token : read_aloud(text)) {
+    writer->token(token);
+    ++waiting;
+    std::size_t out = 0;
+    for (std::size_t at = 0; (at = sink.text.find("word", at)) != std::string::npos; ++at) ++out;
+    most = std::max(most, waiting - out);
+    written_words = out;
+  }
+  EXPECT_LE(most, 82u) << "words that wait";
+  EXPECT_GT(written_words, 400u);
 }
 
 TEST(CueWriter, AWordOutOfThePaddingStillShows) {

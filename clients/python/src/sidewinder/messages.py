@@ -24,6 +24,16 @@ class Word:
     end: float
     confidence: float
     """0 to 1."""
+    display: Optional[str] = None
+    """What is written for it, once that is decided (`readable`); empty: it is part of the word before."""
+
+
+@dataclass(frozen=True)
+class Readable:
+    """Text with casing, marks, and numbers in digits: `committed` only grows, `tentative` may change."""
+
+    committed: str
+    tentative: str
 
 
 @dataclass(frozen=True)
@@ -63,11 +73,14 @@ class _Text(Result):
     """The first word goes on with the last word of the segment before."""
     words: Tuple[Word, ...]
     """Those of `committed`."""
+    readable: Optional[Readable]
+    """The same text to be read, if the daemon makes it (`text.style`)."""
 
     @property
     def text(self) -> str:
         """Committed and tentative text, as it is shown."""
-        return " ".join(part for part in (self.committed, self.tentative) if part)
+        shown = self.readable or self
+        return " ".join(part for part in (shown.committed, shown.tentative) if part)
 
 
 @dataclass(frozen=True)
@@ -308,6 +321,7 @@ def result(header: Mapping[str, Any], body: bytes = b"", recovered: bool = False
     extra: Dict[str, Any] = {"replay": bool(header.get("replay", False))}
     if issubclass(kind, _Text):
         extra["words"] = tuple(build(Word, word) for word in header.get("words", ()))
+        extra["readable"] = build(Readable, header["readable"]) if "readable" in header else None
     if kind is Final:
         extra["recovered"] = recovered
     if kind is Encodings:

@@ -1,0 +1,149 @@
+#include "model/text/readable_text.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "model/text/numbers.h"
+
+namespace sidewinder {
+namespace {
+
+constexpr std::size_t kLongestNumber = 24;  // words; a longer row of figures goes on as the next
+
+void capitalise(std::string& text) {
+  if (!text.empty() && text[0] >= 'a' && text[0] <= 'z') text[0] = static_cast<char>(text[0] - 'a' + 'A');
+}
+
+std::string in_casing(std::string text, Casing casing) {
+  if (casing == Casing::Capitals)
+    for (char& c : text) c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+  else if (casing == Casing::Capitalised)
+    capitalise(text);
+  return text;
+}
+
+}  // namespace
+
+TextOptions text_options(TextStyle style, const ModelConfig& config) {
+  // The decoder moves where words begin and end, so that between them lies less or more than the blanks.
+  return {.numbers = style == TextStyle::Numbers || style == TextStyle::Readable,
+          .pause_samples = std::int64_t{kTextPauseMs} * config.sample_rate / 1000 + config.words.begin_shift -
+                           config.words.end_shift};
+}
+
+std::unique_ptr<Punctuator> make_punctuator(TextStyle style, const std::filesystem::path& model) {
+  const bool punctuated = style == TextStyle::Punctuated || style == TextStyle::Readable;
+  return punctuated ? make_punctuator(model / "punctuation") : nullptr;
+}
+
+TextToken plain_token(const Word& word) {
+  return {word.text, Mark::None, {word}};
+}
+
+ReadableText::ReadableText(Punctuator* punctuator, const TextOptions& options)
+    : punctuator_(punctuator), options_(options) {
+  reset();
+}
+
+void ReadableText::reset() {
+  if (punctuator_ != nullptr) state_ = punctuator_->fresh();
+  undecided_.clear();
+  number_.clear();
+  before_.clear();
+  last_end_ = 0;
+  paused_ = true;
+  sentence_begins_ = true;
+}
+
+void ReadableText::hear(std::span<const Word> words, std::vector<TextToken>& decided) {
+  std::size_t first = 0;  // of those that follow each other without a pause
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    if (!paused_ && words[i].begin - last_end_ >= options_.pause_samples) {
+      hear_together(words.subspan(first, i - first), decided);
+      pause(decided);
+      first = i;
+    }
+    last_end_ = words[i].end;
+    paused_ = false;
+  }
+  hear_together(words.subspan(first), decided);
+}
+
+void ReadableText::pause(std::vector<TextToken>& decided) {
+  if (paused_) return;
+  paused_ = true;
+  if (punctuator_ != nullptr) {
+    punctuator_->pause(state_, styles_);
+    take_styles(decided);
+  }
+  close_number(decided);
+}
+
+void ReadableText::hear_together(std::span<const Word> words, std::vector<TextToken>& decided) {
+  if (punctuator_ == nullptr) {
+    for (const Word& word : words) take({word, {}}, decided);
+    return;
+  }
+  std::vector<std::string_view> texts;
+  for (const Word& word : words) {
+    undecided_.push_back(word);
+    texts.push_back(word.text);
+  }
+  punctuator_->hear(state_, texts, styles_);
+  take_styles(decided);
+}
+
+void ReadableText::take_styles(std::vector<TextToken>& decided) {
+  for (WordStyle style : styles_) {
+    Word word = std::move(undecided_.front());
+    undecided_.pop_front();
+    if (word.text == "i" || word.text.starts_with("i'")) style.casing = Casing::Capitalised;
+    take({std::move(word), style}, decided);
+  }
+  styles_.clear();
+}
+
+void ReadableText::take(Styled styled, std::vector<TextToken>& decided) {
+  const std::string& text = styled.word.text;
+  const bool part =
+      options_.numbers && (number_.empty() ? may_begin_number(text) : may_continue_number(text));
+  if (!part) {
+    close_number(decided);
+    write({&styled, 1}, in_casing(text, styled.style.casing), decided);
+    return;
+  }
+  const Mark mark = styled.style.mark;
+  const bool goes_on = mark == Mark::None || (mark == Mark::Comma && is_scale(text));
+  number_.push_back(std::move(styled));
+  if (!goes_on || number_.size() == kLongestNumber) close_number(decided);
+}
+
+// Words that might have been a number: numbers where they are, words elsewhere.
+void ReadableText::close_number(std::vector<TextToken>& decided) {
+  std::vector<std::string_view> texts;
+  for (const Styled& styled : number_) texts.push_back(styled.word.text);
+  for (std::size_t at = 0; at < texts.size();) {
+    const auto number = read_number(std::span(texts).subspan(at), before_);
+    const std::size_t count = number ? number->words : 1;
+    std::span<Styled> part = std::span(number_).subspan(at, count);
+    write(part, number ? number->text : in_casing(part[0].word.text, part[0].style.casing), decided);
+    at += count;
+  }
+  number_.clear();
+}
+
+void ReadableText::write(std::span<Styled> styled, std::string text, std::vector<TextToken>& decided) {
+  const Styled& last = styled.back();
+  if (punctuator_ != nullptr && sentence_begins_) capitalise(text);
+  sentence_begins_ = ends_sentence(last.style.mark);
+  // Only as a name: "you may first" is no date.
+  const bool is_verb =
+      (last.word.text == "may" || last.word.text == "march") && last.style.casing == Casing::Lower;
+  before_ = is_verb ? std::string() : last.word.text;
+  TextToken token{std::move(text), last.style.mark, {}};
+  token.text += to_text(token.mark);
+  for (Styled& each : styled) token.words.push_back(std::move(each.word));
+  decided.push_back(std::move(token));
+}
+
+}  // namespace sidewinder

@@ -1,0 +1,95 @@
+// Words as heard to text as read: casing, marks, numbers in digits. One stream's; live and offline share it.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/decoder.h"
+#include "model/text/punctuator.h"
+#include "model/text/word_style.h"
+
+namespace sidewinder {
+
+// A stretch of text without a space: one word, or several that make a number.
+struct TextToken {
+  std::string text;         // as written, the mark with it; tokens are joined by one space
+  Mark mark = Mark::None;   // at the end of `text`
+  std::vector<Word> words;  // as heard, at least one
+
+  std::int64_t begin() const { return words.front().begin; }  // samples at the model's rate
+  std::int64_t end() const { return words.back().end; }       // exclusive
+};
+
+// How much is done to the words.
+enum class TextStyle {
+  Words,       // nothing
+  Numbers,     // numbers in digits
+  Punctuated,  // casing and marks
+  Readable,    // the same, and numbers in digits
+};
+
+// So many milliseconds of blanks between two words are a pause: as many as end a segment unless told
+// otherwise.
+inline constexpr int kTextPauseMs = 800;
+
+// A token that says its word as it was heard.
+TextToken plain_token(const Word& word);
+
+struct TextOptions {
+  bool numbers = true;             // spoken numbers become digits
+  std::int64_t pause_samples = 0;  // silence between two words that counts as a pause; at the model's rate
+};
+
+// Of the default pause, kTextPauseMs.
+TextOptions text_options(TextStyle style, const ModelConfig& config);
+
+// That of the recogniser's folder, in its punctuation/; null where the style needs none. Throws ModelError.
+std::unique_ptr<Punctuator> make_punctuator(TextStyle style, const std::filesystem::path& model);
+
+// Thread rule: one thread at a time, together with its punctuator. Tokens are appended in order, each word is
+// in exactly one, and none changes once it is out: it is held back until words_ahead() words more, a pause or
+// the number's end settle it. The tokens depend on the words alone, not on how they were cut into calls.
+class ReadableText {
+ public:
+  // `punctuator` may be null: then words keep their lower case and no mark is set. It must outlive this.
+  ReadableText(Punctuator* punctuator, const TextOptions& options);
+
+  // A stream that has heard nothing.
+  void reset();
+
+  void hear(std::span<const Word> words, std::vector<TextToken>& decided);
+
+  // A pause or the end: everything heard is decided.
+  void pause(std::vector<TextToken>& decided);
+
+ private:
+  struct Styled {
+    Word word;
+    WordStyle style;
+  };
+
+  void hear_together(std::span<const Word> words, std::vector<TextToken>& decided);
+  void take_styles(std::vector<TextToken>& decided);
+  void take(Styled styled, std::vector<TextToken>& decided);
+  void close_number(std::vector<TextToken>& decided);
+  void write(std::span<Styled> styled, std::string text, std::vector<TextToken>& decided);
+
+  Punctuator* punctuator_;
+  TextOptions options_;
+  PunctuatorState state_;
+  std::deque<Word> undecided_;     // heard by the punctuator, style not known yet
+  std::vector<WordStyle> styles_;  // decided in this call
+  std::vector<Styled> number_;     // words that may be a number; at most kLongestNumber
+  std::string before_;             // the word before number_, if it may give it a meaning
+  std::int64_t last_end_ = 0;      // of the last word
+  bool paused_ = true;             // nothing was heard since the last pause
+  bool sentence_begins_ = true;    // the next token is its first
+};
+
+}  // namespace sidewinder
