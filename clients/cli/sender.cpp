@@ -73,9 +73,9 @@ bool Sender::send_next() {
     message = {{"type", "audio"}, {"stream", stream_}, {"seq", next_}};
     body = piece.pcm;
   } else if (flush_ == Marker::Wanted) {
-    message = {{"type", "flush"}, {"stream", stream_}};
+    message = {{"type", "flush"}, {"stream", stream_}, {"seq", next_}};
   } else if (close_ == Marker::Wanted) {
-    message = {{"type", "close"}, {"stream", stream_}};
+    message = {{"type", "close"}, {"stream", stream_}, {"seq", next_}};
   } else {
     return false;
   }
@@ -186,7 +186,11 @@ void Sender::acknowledge(const Json& message) {
 }
 
 void Sender::rewind(std::int64_t seq) {
-  if (seq >= first_ && seq < next_) rewound_ = next_ = seq;
+  if (seq < first_ || seq >= next_) return;
+  rewound_ = next_ = seq;
+  // They were refused as well, for what they come after was not taken.
+  if (flush_ == Marker::Sent && !flushed_) flush_ = Marker::Wanted;
+  if (close_ == Marker::Sent) close_ = Marker::Wanted;
 }
 
 }  // namespace sidewinder::clients

@@ -24,6 +24,12 @@ std::size_t part_bytes(const zmq::message_t* part) {
   return part == nullptr ? 0 : part->size();
 }
 
+[[noreturn]] void wrong_sequence(std::int64_t expected, std::int64_t got) {
+  throw Fault{"wrong_sequence",
+              "expected " + std::to_string(expected) + ", got " + std::to_string(got),
+              {{"expected", expected}}};
+}
+
 // What no engine should be given: not a number, or far over full scale (as files are refused,
 // audio_reader.h).
 bool is_sound(std::span<const float> samples) {
@@ -133,6 +139,7 @@ void Ingest::handle(const Peer& peer, const Request& request, const zmq::message
   if (request.type() == "hotwords") return hotwords(session(peer, request), request, body);
   if (request.type() == "flush") {
     Session& to = session(peer, request);
+    require_all(to, request);
     if (to.flush_ids.size() >= kMostFlushes || !to.stream->flush(to.next_token))
       throw Fault{"too_many", "as many flushes as may wait are waiting"};
     ++to.next_token;
@@ -141,6 +148,7 @@ void Ingest::handle(const Peer& peer, const Request& request, const zmq::message
   }
   if (request.type() == "close") {
     Session& to = session(peer, request);
+    require_all(to, request);
     to.close_id = request.optional_text("id", kMaxIdBytes);
     return end(to, EndReason::Client, "the client closed it");
   }
@@ -267,6 +275,7 @@ void Ingest::gap(Session& session, const Request& request) {
 
 // From the next audio message on.
 void Ingest::hotwords(Session& session, const Request& request, const zmq::message_t* body) {
+  require_all(session, request);
   std::unique_ptr<const Hotwords> phrases = read_hotwords(body);
   const std::size_t count = phrases ? phrases->phrases() : 0;
   if (!session.stream->set_hotwords(phrases))
@@ -300,11 +309,14 @@ bool Ingest::is_next(Session& session, const Request& request) {
     grant(session, true);
     return false;
   }
-  if (seq > session.next_seq)
-    throw Fault{"wrong_sequence",
-                "expected " + std::to_string(session.next_seq) + ", got " + std::to_string(seq),
-                {{"expected", session.next_seq}}};
+  if (seq > session.next_seq) wrong_sequence(session.next_seq, seq);
   return true;
+}
+
+// What comes after everything sent, as its `seq` says, must not overtake what was not taken.
+void Ingest::require_all(const Session& session, const Request& request) {
+  const auto seq = request.optional_integer("seq", 0, kMaxInteger);
+  if (seq && *seq != session.next_seq) wrong_sequence(session.next_seq, *seq);
 }
 
 void Ingest::check_credit(Session& session, std::uint64_t frames) {

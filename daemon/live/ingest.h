@@ -68,6 +68,7 @@ class Ingest {
   void hotwords(Session& session, const Request& request, const zmq::message_t* body);
   std::unique_ptr<const Hotwords> read_hotwords(const zmq::message_t* body) const;
   bool is_next(Session& session, const Request& request);
+  static void require_all(const Session& session, const Request& request);
   void check_credit(Session& session, std::uint64_t frames);
   void ping(const Peer& peer, const Request& request);
   void end(Session& session, EndReason reason, const std::string& message);

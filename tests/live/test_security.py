@@ -298,7 +298,11 @@ def test_quotas(guarded, ring, stereo, stereo_offline):
         feeder.sent += len(block) // 4
         sent += len(block)
     assert waited >= 1
-    feeder.close()
+    # Neither flush nor close overtakes audio that was refused, if they say how much there was.
+    for request in ("flush", "close"):
+        error = feeder.ask("error", type=request, stream="e", seq=feeder.seq + 1, id="m")
+        assert (error["reason"], error["expected"], error["id"]) == ("wrong_sequence", feeder.seq, "m")
+    assert feeder.ask("closed", type="close", stream="e", seq=feeder.seq)["seq"] == feeder.seq
     subscriber.until_closed("e")
     assert subscriber.words("e") == stereo_offline["words"]
     assert other.ask("opened", **form)

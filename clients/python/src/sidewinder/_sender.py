@@ -249,7 +249,8 @@ class SenderCore:
             return self._audio(piece), self._count_sent
         for identity, message in self._markers.items():
             if identity not in self._marked:
-                return [pack(message), *self._bodies.get(identity, [])], functools.partial(self._count_marker, identity)
+                frames = [pack({**message, "seq": self._sent}), *self._bodies.get(identity, [])]
+                return frames, functools.partial(self._count_marker, identity)
         return None
 
     def _count_request(self) -> None:
@@ -359,12 +360,12 @@ class SenderCore:
             # Normally `closed` follows, once what was accepted is transcribed.
             self._state = _State.GONE
             self._gone = time.monotonic(), error
-        elif header.get("id") in self._markers:
-            self._answer(header, error)
         elif reason == "wrong_sequence":
             # Each message under way brings this error; going back once is enough.
             if header["expected"] != self._rewound:
                 self._rewind(header["expected"])
+        elif header.get("id") in self._markers:
+            self._answer(header, error)
         elif reason in ("over_credit", "too_many") and "seq" in header:
             self._credit = max(self._credit, header.get("credit", 0))
             self._rewind(header["seq"])
@@ -377,6 +378,8 @@ class SenderCore:
     def _rewind(self, seq: int) -> None:
         if self._first <= seq < self._sent:
             self._rewound = self._sent = seq
+            # They were refused as well, for what they come after was not taken.
+            self._marked.clear()
 
     def _take_closed(self, header: Dict[str, Any]) -> None:
         self._acknowledge(header)
