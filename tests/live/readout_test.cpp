@@ -112,7 +112,7 @@ std::vector<Segment> segments_of(Readout& readout, const Frames& frames, std::mt
 
 class ReadoutTest : public testing::TestWithParam<DecoderKind> {};
 INSTANTIATE_TEST_SUITE_P(Decoders, ReadoutTest, testing::Values(DecoderKind::BestPath, DecoderKind::Beam),
-                         [](const auto& info) { return info.param == DecoderKind::Beam ? "Beam" : "BestPath"; });
+                         [](const auto& tested) { return tested.param == DecoderKind::Beam ? "Beam" : "BestPath"; });
 
 TEST_P(ReadoutTest, SameSegmentsHoweverCutAndSameTextAsOffline) {
   const Decoding decoders = decoding(GetParam());
