@@ -335,7 +335,8 @@ TEST(BeamSearch, AWordCutByFinishGoesOnInTheNext) {
   for (auto kind : {DecoderKind::BestPath, DecoderKind::Beam}) {
     DecodingConfig config;
     config.kind = kind;
-    const auto decoder = Decoding(config, {}, tiny_config(), tokenizer).make();
+    const Decoding decoding(config, {}, tiny_config(), tokenizer);
+    const auto decoder = decoding.make();
     Frames frames;
     frames.add({0, 1, 0, 0});
     frames.add({1, 0, 0, 0});
