@@ -7,6 +7,8 @@
 namespace sidewinder {
 namespace {
 
+using nlohmann::json;
+
 // Widths are stepped through in SIMD packets, 8 floats at the most.
 int width(const Fields& fields, const char* key) {
   int value = fields.integer(key, 8, 8192);
