@@ -383,6 +383,7 @@ std::vector<std::string> restart_needed(const Config& running, const Config& wan
   compare("decoder.kind", running.decoder.choice.kind, wanted.decoder.choice.kind);
   compare("decoder.stability", running.decoder.choice.stability, wanted.decoder.choice.stability);
   compare("decoder.hotwords", running.decoder.hotwords, wanted.decoder.hotwords);
+  compare("text.style", running.text.style, wanted.text.style);
   compare("sockets.results", running.sockets.results, wanted.sockets.results);
   compare("sockets.ingest", running.sockets.ingest, wanted.sockets.ingest);
   compare("sockets.control", running.sockets.control, wanted.sockets.control);
