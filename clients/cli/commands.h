@@ -9,6 +9,7 @@ namespace sidewinder {
 
 void add_listen_command(CLI::App& app, std::function<int()>& run);
 void add_send_command(CLI::App& app, std::function<int()>& run);
+void add_mic_command(CLI::App& app, std::function<int()>& run);
 void add_ctl_command(CLI::App& app, std::function<int()>& run);
 void add_keygen_command(CLI::App& app, std::function<int()>& run);
 

@@ -1,8 +1,11 @@
 // `sidewinder ctl`: what a running daemon does, and orders to it.
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <memory>
+#include <thread>
 
 #include "clients/cli/commands.h"
 #include "clients/cli/text.h"
@@ -21,10 +24,13 @@ struct Arguments {
   Addresses addresses;
   bool json = false;
   std::string file;
+  std::string device;
   std::string stream;
   std::string pace = "real_time";
   int channel = 0;
   bool off = false;
+  double seconds = 5;
+  std::string out;
 };
 
 // The cells below `right` are set flush right.
@@ -71,11 +77,25 @@ void show_list(const Json& answer) {
   for (const Json& stream : streams) {
     const double seconds = stream.at("samples").get<double>() / stream.at("rate").get<double>();
     table.push_back({text(stream.at("stream")), text(stream.at("state")),
-                     text(stream.value("file", stream.at("source"))), text(stream.at("rate")),
-                     text(stream.at("channels")), duration(seconds),
+                     text(stream.value("file", stream.value("device", stream.at("source")))),
+                     text(stream.at("rate")), text(stream.at("channels")), duration(seconds),
                      decimal(stream.at("backlog_ms").get<double>(), 0) + " ms", text(stream.at("finals"))});
   }
   print_table(table, {false, false, false, true, true, true, true, true});
+}
+
+void show_devices(const Json& answer) {
+  const Json& devices = answer.at("devices");
+  if (devices.empty()) {
+    std::puts("no capture devices");
+    return;
+  }
+  Table table{{"INDEX", "NAME", "CHANNELS", "HZ", "HOST"}};
+  for (const Json& device : devices)
+    table.push_back({text(device.at("index")), text(device.at("name")), text(device.at("channels")),
+                     text(device.at("rate")),
+                     text(device.at("host")) + (device.at("default").get<bool>() ? " (default)" : "")});
+  print_table(table, {true, false, true, true, false});
 }
 
 void show_opened(const Json& answer) {
@@ -151,10 +171,33 @@ int ask(const Arguments& arguments, const Json& message, const std::string& answ
   return kExitOk;
 }
 
+// Starts a trace, waits, stops it and writes what came.
+int take_trace(const Arguments& arguments) {
+  zmq::context_t context(1);
+  const auto ask_trace = [&](bool on, const char* answer) {
+    return request(context, arguments.addresses.control, arguments.addresses.load_keys(),
+                   {{"type", "trace"}, {"stream", arguments.stream}, {"on", on}}, answer);
+  };
+  ask_trace(true, "tracing");
+  std::this_thread::sleep_for(std::chrono::duration<double>(arguments.seconds));
+  const Json traced = ask_trace(false, "traced");
+  const std::string name = arguments.out.empty() ? arguments.stream + ".trace.json" : arguments.out;
+  std::ofstream file(name);
+  file << traced.dump() << '\n';
+  if (!file.flush()) throw ClientError(kExitOutput, name + " can't be written");
+  std::printf("%s: %zu events, %s did not fit; open it in chrome://tracing or ui.perfetto.dev\n",
+              name.c_str(), traced.at("traceEvents").size(), text(traced.at("dropped")).c_str());
+  return kExitOk;
+}
+
 Json open_message(const Arguments& arguments) {
-  Json message{{"type", "open"},
-               {"file", std::filesystem::absolute(arguments.file).string()},
-               {"pace", arguments.pace}};
+  Json message{{"type", "open"}};
+  if (arguments.file.empty()) {
+    message["device"] = arguments.device;
+  } else {
+    message["file"] = std::filesystem::absolute(arguments.file).string();
+    message["pace"] = arguments.pace;
+  }
   if (!arguments.stream.empty()) message["stream"] = arguments.stream;
   if (arguments.channel > 0) message["channel"] = arguments.channel;
   return message;
@@ -193,9 +236,15 @@ void add_ctl_command(CLI::App& app, std::function<int()>& run) {
       },
       "list", show_list);
 
-  CLI::App* open = add("open", "Transcribe a file on the daemon's machine as a stream", open_message,
-                       "opened", show_opened);
-  open->add_option("FILE", arguments->file, "A sound file of any format; the daemon opens it")->required();
+  CLI::App* open = add("open", "Transcribe a file or a capture device of the daemon's machine as a stream",
+                       open_message, "opened", show_opened);
+  CLI::Option_group* source = open->add_option_group("Source");
+  source->add_option("FILE", arguments->file, "A sound file of any format; the daemon opens it");
+  source->add_option(
+      "--device", arguments->device,
+      "A capture device instead: its index, its name or a part of it (see ctl devices), or \"\" "
+      "for the default");
+  source->require_option(1);
   open->add_option("--stream", arguments->stream, "The stream's name (default: the daemon chooses one)")
       ->type_name("NAME");
   open->add_flag_callback(
@@ -203,6 +252,13 @@ void add_ctl_command(CLI::App& app, std::function<int()>& run) {
   open->add_option("--channel", arguments->channel, "Take this channel, from 1 (default: all mixed)")
       ->check(CLI::Range(1, 1024).description(""))
       ->type_name("N");
+
+  add(
+      "devices", "The capture devices of the daemon's machine",
+      [](const Arguments&) {
+        return Json{{"type", "devices"}};
+      },
+      "devices", show_devices);
 
   CLI::App* close = add(
       "close", "End a stream",
@@ -219,6 +275,17 @@ void add_ctl_command(CLI::App& app, std::function<int()>& run) {
       },
       "draining", show_draining);
   drain->add_flag("--off", arguments->off, "Take new streams again");
+
+  CLI::App* trace =
+      ctl->add_subcommand("trace", "Where the time of a stream's chunks goes, as a Chrome trace file");
+  trace->fallthrough();
+  trace->add_option("STREAM", arguments->stream, "Its name")->required();
+  trace->add_option("--seconds", arguments->seconds, "How long (default 5)")
+      ->check(CLI::Range(0.1, 59.0).description(""));
+  trace->add_option("--out", arguments->out, "The file (default STREAM.trace.json)")->type_name("FILE");
+  trace->callback([arguments, &run] {
+    run = [arguments] { return run_client([&] { return take_trace(*arguments); }); };
+  });
 
   add(
       "access", "What this client's key may do",

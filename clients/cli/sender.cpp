@@ -46,14 +46,21 @@ void Sender::add_poll_items(std::vector<zmq::pollitem_t>& items) {
 }
 
 void Sender::put(std::span<const std::byte> pcm) {
-  frames_ += static_cast<std::int64_t>(pcm.size() / format_.frame_bytes());
-  kept_.push_back({{pcm.begin(), pcm.end()}, frames_});
+  const auto frames = static_cast<std::int64_t>(pcm.size() / format_.frame_bytes());
+  frames_ += frames;
+  kept_.push_back({{pcm.begin(), pcm.end()}, frames, frames_});
+}
+
+void Sender::put_gap(std::int64_t frames) {
+  frames_ += frames;
+  kept_.push_back({{}, frames, frames_});
 }
 
 // Sends one message, if there is one that may go.
 bool Sender::send_next() {
   Json message;
   std::span<const std::byte> body;
+  bool numbered = false;  // audio or a gap
   if (state_ == State::Opening) {
     message = {{"type", "open"},
                {"rate", format_.rate},
@@ -70,8 +77,13 @@ bool Sender::send_next() {
     const Piece& piece = kept_[static_cast<std::size_t>(next_ - first_)];
     if (piece.end > credit_ || held()) return false;
     held_until_.reset();
+    numbered = true;
     message = {{"type", "audio"}, {"stream", stream_}, {"seq", next_}};
     body = piece.pcm;
+    if (body.empty()) {
+      message["type"] = "gap";
+      message["frames"] = piece.frames;
+    }
   } else if (flush_ == Marker::Wanted) {
     message = {{"type", "flush"}, {"stream", stream_}, {"seq", next_}};
   } else if (close_ == Marker::Wanted) {
@@ -85,7 +97,7 @@ bool Sender::send_next() {
     state_ = State::Asked;
   else if (ping_)
     ping_ = false;
-  else if (!body.empty())
+  else if (numbered)
     ++next_;
   else if (flush_ == Marker::Wanted)
     flush_ = Marker::Sent;
@@ -119,8 +131,7 @@ void Sender::take_opened(const Json& message) {
     epoch_ = epoch;
     stream_ = message.at("stream").get<std::string>();
     first_ = frames_ = credit_ = 0;
-    for (Piece& piece : kept_)
-      piece.end = frames_ += static_cast<std::int64_t>(piece.pcm.size() / format_.frame_bytes());
+    for (Piece& piece : kept_) piece.end = frames_ += piece.frames;
   } else if (seq < first_ || seq > first_ + static_cast<std::int64_t>(kept_.size())) {
     throw ClientError(kExitRefused, "another client has sent to stream " + stream_);
   }

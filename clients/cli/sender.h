@@ -40,6 +40,9 @@ class Sender {
   // At most room() whole frames.
   void put(std::span<const std::byte> pcm);
 
+  // Frames that were lost before they could be put, at most room(): silence, told as a gap.
+  void put_gap(std::int64_t frames);
+
   // After everything that was put. Answered by flushed() and closed().
   void flush() { flush_ = Marker::Wanted; }
   void close() { close_ = Marker::Wanted; }
@@ -59,7 +62,8 @@ class Sender {
   enum class Marker { None, Wanted, Sent };
   struct Piece {
     std::vector<std::byte> pcm;
-    std::int64_t end;  // frames of the epoch up to its end
+    std::int64_t frames;  // without PCM: a gap
+    std::int64_t end;     // frames of the epoch up to its end
   };
 
   bool held() const { return held_until_ && std::chrono::steady_clock::now() < *held_until_; }

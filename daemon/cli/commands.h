@@ -16,6 +16,6 @@ using AddCommand = void (*)(CLI::App& app, std::function<int()>& run);
 void add_transcribe_command(CLI::App& app, std::function<int()>& run);
 
 inline constexpr AddCommand kCommands[] = {add_transcribe_command, add_listen_command, add_send_command,
-                                           add_ctl_command, add_keygen_command};
+                                           add_mic_command,        add_ctl_command,    add_keygen_command};
 
 }  // namespace sidewinder

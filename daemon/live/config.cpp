@@ -296,8 +296,7 @@ Config read(const toml::table& root, const std::string& origin) {
   section("keys", [&](Section& s) { read_keys(s, origin, config); });
   section("decoder", [&](Section& s) {
     s.choice<std::optional<DecoderKind>>(
-        "kind",
-        {{"auto", std::nullopt}, {"best-path", DecoderKind::BestPath}, {"beam", DecoderKind::Beam}},
+        "kind", {{"auto", std::nullopt}, {"best-path", DecoderKind::BestPath}, {"beam", DecoderKind::Beam}},
         config.decoder.choice.kind);
     std::string text;
     s.text("stability", text);
@@ -311,6 +310,7 @@ Config read(const toml::table& root, const std::string& origin) {
     s.integer("streams", 1, 100'000, config.limits.streams);
     s.integer("buffer_ms", 500, 60'000, config.limits.buffer_ms);
     s.integer("max_message_bytes", 4'096, 1 << 28, config.limits.max_message_bytes);
+    s.integer("load_percent", 0, 100, config.limits.load_percent);
   });
   section("scheduler", [&](Section& s) {
     s.choice<std::int64_t>("profile", {{"low_latency", 80}, {"balanced", 160}, {"throughput", 320}},

@@ -46,6 +46,7 @@ struct Config {
     std::int64_t streams = 64;
     std::int64_t buffer_ms = 4'000;  // audio that a stream may have waiting
     std::int64_t max_message_bytes = 1 << 20;
+    std::int64_t load_percent = 75;  // of the measured capacity that live streams may take; 0: no such limit
   } limits;
   struct {
     std::int64_t chunk_ms = 160;

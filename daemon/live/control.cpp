@@ -3,18 +3,24 @@
 #include <algorithm>
 #include <array>
 #include <utility>
+#include <variant>
 
 #include <spdlog/spdlog.h>
 
+#include "daemon/audio/capture.h"
+#include "daemon/live/capture_source.h"
 #include "daemon/live/clock.h"
+#include "daemon/live/file_source.h"
 #include "daemon/live/sockets.h"
+#include "dsp/resampler.h"
 
 namespace sidewinder::live {
 namespace {
 
 constexpr int kHighWaterMark = 1'000;  // messages for or from one client
 constexpr std::size_t kMaxPathBytes = 2'048;
-constexpr std::chrono::milliseconds kReapInterval(1'000);  // for files that have ended
+constexpr int kMaxChannels = 32;
+constexpr std::chrono::milliseconds kReapInterval(1'000);  // for sources that have ended
 
 }  // namespace
 
@@ -45,12 +51,12 @@ void Control::serve(int stop_descriptor, const std::function<void()>& tick) {
     if (items[1].revents != 0) return;
     if (items[0].revents != 0) take_request();
     tick();
-    std::erase_if(files_, [](const auto& file) { return file->finished(); });
+    std::erase_if(sources_, [](const auto& source) { return source->finished(); });
   }
 }
 
 void Control::close_all() {
-  for (auto& file : files_) file->stop();
+  for (auto& source : sources_) source->stop();
 }
 
 void Control::take_request() {
@@ -106,6 +112,8 @@ Json Control::answer(const Request& request, const Peer& who) {
   if (request.type() == "drain") return drain(request, who);
   if (request.type() == "stats") return stats();
   if (request.type() == "history") return history(request, who);
+  if (request.type() == "devices") return devices();
+  if (request.type() == "trace") return trace(request, who);
   throw Fault{"bad_message", "no such type"};
 }
 
@@ -125,47 +133,85 @@ Json Control::list(const Peer& who) const {
                {"backlog_ms", static_cast<double>(status.backlog) * 1000 / model_.rate},
                {"segment", status.finals},
                {"finals", status.finals}};
-    if (status.info.source == SourceKind::File) entry["file"] = status.info.file;
+    if (status.info.source != SourceKind::Ingest) entry[to_string(status.info.source)] = status.info.file;
     streams.push_back(std::move(entry));
   }
   return reply;
 }
 
 Json Control::open(const Request& request, const Peer& who) {
-  FileSource::Wanted wanted;
-  wanted.file = request.text("file", kMaxPathBytes);
-  const std::string pace = request.optional_text("pace", 16).value_or("real_time");
-  if (pace != "real_time" && pace != "fast") throw Fault{"bad_message", "pace must be real_time or fast"};
-  wanted.pace = pace == "fast" ? Pace::Fast : Pace::RealTime;
-  wanted.name = request.optional_text("stream", kMaxHeaderBytes).value_or("");
-  wanted.channel = static_cast<int>(request.optional_integer("channel", 1, 1'000).value_or(0));
-  security_.access.require_publish(who.key, wanted.name);
-  wanted.owner = who.key;
-  wanted.owner_streams = security_.access.rules(who.key).streams;
-  auto opened = FileSource::open(table_, wanted);
+  const std::string name = request.optional_text("stream", kMaxHeaderBytes).value_or("");
+  const int channel = static_cast<int>(request.optional_integer("channel", 1, 1'000).value_or(0));
+  security_.access.require_publish(who.key, name);
+  const std::int64_t owner_streams = security_.access.rules(who.key).streams;
+  std::string from;  // the file or device, for the audit
+  std::variant<std::unique_ptr<Source>, Refusal> opened;
+  const auto take = [&opened](auto&& result) {
+    std::visit([&opened](auto&& value) { opened = std::move(value); }, std::move(result));
+  };
+  if (auto device = request.optional_text("device", kMaxPathBytes)) {
+    if (request.optional_text("file", kMaxPathBytes))
+      throw Fault{"bad_message", "a stream has a file or a device, not both"};
+    const int rate = static_cast<int>(
+        request.optional_integer("rate", dsp::kMinSampleRate, dsp::kMaxSampleRate).value_or(0));
+    const int channels = static_cast<int>(request.optional_integer("channels", 1, kMaxChannels).value_or(0));
+    from = *device;
+    take(CaptureSource::open(table_, metrics_,
+                             {.capture = {std::move(*device), rate, channels},
+                              .name = name,
+                              .channel = channel,
+                              .owner = who.key,
+                              .owner_streams = owner_streams}));
+  } else {
+    const std::string pace = request.optional_text("pace", 16).value_or("real_time");
+    if (pace != "real_time" && pace != "fast") throw Fault{"bad_message", "pace must be real_time or fast"};
+    from = request.text("file", kMaxPathBytes);
+    take(FileSource::open(table_, {.file = from,
+                                   .pace = pace == "fast" ? Pace::Fast : Pace::RealTime,
+                                   .name = name,
+                                   .channel = channel,
+                                   .owner = who.key,
+                                   .owner_streams = owner_streams}));
+  }
   if (auto* refusal = std::get_if<Refusal>(&opened)) {
     metrics_.refused.Increment();
-    security_.audit.record("refused", who,
-                           {{"action", "open"},
-                            {"file", wanted.file.string()},
-                            {"reason", refusal->reason},
-                            {"message", refusal->message}});
+    security_.audit.record(
+        "refused", who,
+        {{"action", "open"}, {"from", from}, {"reason", refusal->reason}, {"message", refusal->message}});
     Json reply = message("refused");
-    if (!wanted.name.empty()) reply["stream"] = wanted.name;
+    if (!name.empty()) reply["stream"] = name;
     reply["reason"] = refusal->reason;
     reply["message"] = refusal->message;
     return reply;
   }
-  files_.push_back(std::move(std::get<std::unique_ptr<FileSource>>(opened)));
-  const StreamInfo& info = files_.back()->info();
-  spdlog::info("stream {} plays {}: epoch {}, {} Hz, {} channel(s)", info.name, info.file, info.epoch,
-               info.rate, info.channels);
-  security_.audit.record("opened", who, {{"stream", info.name}, {"epoch", info.epoch}, {"file", info.file}});
+  sources_.push_back(std::move(std::get<std::unique_ptr<Source>>(opened)));
+  const StreamInfo& info = sources_.back()->info();
+  spdlog::info("stream {} is {} {}: epoch {}, {} Hz, {} channel(s)", info.name, to_string(info.source),
+               info.file, info.epoch, info.rate, info.channels);
+  security_.audit.record("opened", who,
+                         {{"stream", info.name}, {"epoch", info.epoch}, {to_string(info.source), info.file}});
   Json reply = message("opened");
   reply["stream"] = info.name;
   reply["epoch"] = info.epoch;
   reply["rate"] = info.rate;
   reply["channels"] = info.channels;
+  return reply;
+}
+
+Json Control::devices() const {
+  Json reply = message("devices");
+  Json& all = reply["devices"] = Json::array();
+  try {
+    for (const CaptureDevice& device : list_capture_devices())
+      all.push_back({{"index", device.index},
+                     {"name", device.name},
+                     {"host", device.host},
+                     {"channels", device.channels},
+                     {"rate", device.rate},
+                     {"default", device.is_default}});
+  } catch (const CaptureError& error) {
+    throw Fault{"bad_device", error.what()};
+  }
   return reply;
 }
 
@@ -175,7 +221,7 @@ Json Control::close(const Request& request, const Peer& who) {
   const auto epoch = table_.request_end(name);
   if (!epoch) throw Fault{"unknown_stream", "no stream of that name is open"};
   ingest_.look().raise();
-  for (auto& file : files_) file->look();
+  for (auto& source : sources_) source->look();
   security_.audit.record("closed", who, {{"stream", name}, {"epoch", *epoch}});
   Json reply = message("closing");
   reply["stream"] = name;
@@ -204,6 +250,7 @@ Json Control::stats() const {
   reply["streams"] = table_.live();
   reply["slots"] = table_.slots();
   reply["draining"] = table_.draining();
+  if (const std::size_t capacity = table_.capacity(); capacity > 0) reply["capacity"] = capacity;
   reply["chunk_ms"] = config_.scheduler.chunk_ms;
   reply["opened"] = counts.opened;
   reply["closed"] = counts.closed;
@@ -240,6 +287,44 @@ Json Control::history(const Request& request, const Peer& who) const {
   reply["next"] = kept->next;
   if (kept->first > from && to >= from)
     reply["gap"] = {{"from", from}, {"to", std::min(to, kept->first - 1)}};
+  return reply;
+}
+
+// The answer to `on: false` is a file that Chrome's about:tracing and Perfetto open.
+Json Control::trace(const Request& request, const Peer& who) {
+  const std::string name = request.text("stream", kMaxHeaderBytes);
+  security_.access.require_subscribe(who.key, name + "/final/");
+  const auto on = request.optional_boolean("on");
+  if (!on) throw Fault{"bad_message", "on is missing"};
+  const auto stream = table_.find(name);
+  if (!stream) throw Fault{"unknown_stream", "no stream of that name is open"};
+  Json reply = message(*on ? "tracing" : "traced");
+  reply["stream"] = name;
+  reply["epoch"] = stream->info.epoch;
+  if (*on) {
+    if (!metrics_.tracer.start(stream->slot))
+      throw Fault{"busy", "another trace is on; try again in a minute"};
+    return reply;
+  }
+  const auto trace = metrics_.tracer.stop(stream->slot);
+  if (!trace) throw Fault{"bad_message", "no trace of that stream is on"};
+  reply["dropped"] = trace->dropped;
+  reply["displayTimeUnit"] = "ms";
+  Json& events = reply["traceEvents"] = Json::array();
+  for (int stage = 0; stage < Tracer::kStages; ++stage)
+    events.push_back({{"name", "thread_name"},
+                      {"ph", "M"},
+                      {"pid", 1},
+                      {"tid", stage},
+                      {"args", {{"name", to_string(static_cast<Tracer::Stage>(stage))}}}});
+  for (const Tracer::Event& event : trace->events)
+    events.push_back({{"name", to_string(event.stage)},
+                      {"ph", "X"},
+                      {"pid", 1},
+                      {"tid", static_cast<int>(event.stage)},
+                      {"ts", static_cast<double>(event.begin_ns - trace->begin_ns) / 1000},
+                      {"dur", static_cast<double>(event.end_ns - event.begin_ns) / 1000},
+                      {"args", {{"end_sample", event.end_sample}}}});
   return reply;
 }
 

@@ -1,4 +1,4 @@
-// The control socket: who is there, files as sources, history. Lives on the main thread.
+// The control socket: who is there, files and devices as sources, history. Lives on the main thread.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,6 @@
 #include <zmq.hpp>
 
 #include "daemon/live/config.h"
-#include "daemon/live/file_source.h"
 #include "daemon/live/history.h"
 #include "daemon/live/ingest.h"
 #include "daemon/live/metrics.h"
@@ -18,6 +17,7 @@
 #include "daemon/live/publisher.h"
 #include "daemon/live/security.h"
 #include "daemon/live/sockets.h"
+#include "daemon/live/source.h"
 #include "daemon/live/stream_table.h"
 
 namespace sidewinder::live {
@@ -39,7 +39,7 @@ class Control {
 
   // Until `stop_descriptor` is readable; calls `tick` at least once a second.
   void serve(int stop_descriptor, const std::function<void()>& tick);
-  void close_all();  // ends every file's stream (shutdown)
+  void close_all();  // ends every source's stream (shutdown)
 
   std::string endpoint() const { return endpoint_; }  // as bound
 
@@ -48,6 +48,8 @@ class Control {
   Json answer(const Request& request, const Peer& who);
   Json list(const Peer& who) const;
   Json open(const Request& request, const Peer& who);
+  Json devices() const;
+  Json trace(const Request& request, const Peer& who);
   Json close(const Request& request, const Peer& who);
   Json drain(const Request& request, const Peer& who);
   Json stats() const;
@@ -67,7 +69,7 @@ class Control {
   const std::int64_t start_ns_;
   zmq::socket_t socket_;
   std::string endpoint_;
-  std::vector<std::unique_ptr<FileSource>> files_;
+  std::vector<std::unique_ptr<Source>> sources_;
 };
 
 }  // namespace sidewinder::live

@@ -51,6 +51,10 @@ Daemon::Daemon(const Config& config, const Model& model)
                results_, publisher_, ingest_, history_, metrics_),
       http_(config.sockets.http, metrics_, table_) {
   if (!chosen_.note.empty()) spdlog::info("{}", chosen_.note);
+  metrics_.describe(SIDEWINDER_VERSION, chosen_.engine->name(), identity_.hash);
+  if (const std::size_t capacity = table_.capacity(); capacity > 0)
+    spdlog::info("the engine carries {} live streams at limits.load_percent = {}; limits.streams = {}",
+                 capacity, config_.limits.load_percent, config_.limits.streams);
   metrics_.slots.Set(static_cast<double>(table_.slots()));
   publisher_.start();
   scheduler_.start();

@@ -7,6 +7,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include "daemon/live/thread_name.h"
+
 namespace sidewinder::live {
 namespace {
 
@@ -70,6 +72,7 @@ bool FileSource::wait_until(std::chrono::steady_clock::time_point time) {
 }
 
 void FileSource::play() {
+  name_thread("file");
   using Clock = std::chrono::steady_clock;
   const std::size_t channels = static_cast<std::size_t>(reader_->channels());
   const std::size_t frames =

@@ -11,13 +11,14 @@
 #include <variant>
 
 #include "daemon/audio/audio_reader.h"
+#include "daemon/live/source.h"
 #include "daemon/live/stream_table.h"
 
 namespace sidewinder::live {
 
 enum class Pace { RealTime, Fast };
 
-class FileSource {
+class FileSource final : public Source {
  public:
   struct Wanted {
     std::filesystem::path file;
@@ -31,13 +32,12 @@ class FileSource {
   // Opens the file and its stream and starts to play; `table` must outlive it.
   static std::variant<std::unique_ptr<FileSource>, Refusal> open(StreamTable& table, const Wanted& wanted);
 
-  ~FileSource();  // as stop(), and waits for the thread
-  FileSource(const FileSource&) = delete;
+  ~FileSource() override;
 
-  void stop();  // any thread: ends the stream (shutdown) at what was read so far
-  void look();  // any thread: the stream may have been asked to end
-  bool finished() const { return finished_.load(std::memory_order_acquire); }  // has ended its stream
-  const StreamInfo& info() const { return info_; }
+  void stop() override;
+  void look() override;
+  bool finished() const override { return finished_.load(std::memory_order_acquire); }
+  const StreamInfo& info() const override { return info_; }
 
  private:
   FileSource(std::unique_ptr<AudioReader> reader, Stream& stream, Pace pace);

@@ -15,7 +15,7 @@ constexpr time_t kTimeoutSeconds = 5;  // for a client to send or take what it a
 
 }  // namespace
 
-HttpServer::HttpServer(const std::string& address, const Metrics& metrics, const StreamTable& table)
+HttpServer::HttpServer(const std::string& address, Metrics& metrics, const StreamTable& table)
     : server_(std::make_unique<httplib::Server>()) {
   server_->new_task_queue = [] { return new httplib::ThreadPool(kThreads); };  // httplib deletes it
   server_->set_read_timeout(kTimeoutSeconds);

@@ -17,7 +17,7 @@ namespace sidewinder::live {
 class HttpServer {
  public:
   // Binds to "HOST:PORT" and serves on threads of its own; throws BindError. References must outlive it.
-  HttpServer(const std::string& address, const Metrics& metrics, const StreamTable& table);
+  HttpServer(const std::string& address, Metrics& metrics, const StreamTable& table);
   ~HttpServer();
 
   std::string address() const { return address_; }  // as bound

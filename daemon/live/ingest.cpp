@@ -11,13 +11,16 @@
 #include "daemon/audio/pcm.h"
 #include "daemon/live/clock.h"
 #include "daemon/live/sockets.h"
+#include "daemon/live/thread_name.h"
 
 namespace sidewinder::live {
 namespace {
 
 constexpr std::size_t kMostFlushes = 16;  // a stream may have waiting
-constexpr int kMessagesAtOnce = 256;      // before rings and replies are looked after again
-constexpr int kHighWaterMark = 1'000;     // messages for or from one client
+constexpr int kMessagesAtOnce = 256;      // before replies are looked after again
+// Between looks at every session, however often rings have room: credit is granted long before it runs out.
+constexpr std::chrono::milliseconds kLookInterval(20);
+constexpr int kHighWaterMark = 1'000;  // messages for or from one client
 constexpr std::size_t kMaxIdBytes = 64;
 
 std::size_t part_bytes(const zmq::message_t* part) {
@@ -40,7 +43,8 @@ bool is_sound(std::span<const float> samples) {
 }  // namespace
 
 Ingest::Ingest(zmq::context_t& context, const Config& config, const ModelIdentity& model, Security& security,
-               const Decoding& decoding, StreamTable& table, BoundedQueue<IngestReply>& replies, Metrics& metrics)
+               const Decoding& decoding, StreamTable& table, BoundedQueue<IngestReply>& replies,
+               Metrics& metrics)
     : config_(config),
       model_(model),
       security_(security),
@@ -74,31 +78,41 @@ void Ingest::stop() {
 }
 
 void Ingest::run() {
+  name_thread("ingest");
   std::array<zmq::pollitem_t, 3> items{
       zmq::pollitem_t{socket_.handle(), 0, ZMQ_POLLIN, 0},
       zmq::pollitem_t{nullptr, look_.descriptor(), ZMQ_POLLIN, 0},
       zmq::pollitem_t{nullptr, replies_.filled().descriptor(), ZMQ_POLLIN, 0}};
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point looked{};
+  bool more = false, look = false;
   for (bool last = false; !last;) {
     // Often enough to notice an idle stream in time.
     const std::chrono::milliseconds tick(std::clamp<std::int64_t>(idle_ms_ / 4, 10, 1'000));
-    zmq::poll(items.data(), items.size(), tick);
+    zmq::poll(items.data(), items.size(), more ? std::chrono::milliseconds(0) : look ? kLookInterval : tick);
     last = stopping_;  // read before the replies, so that none queued earlier stays behind
+    look |= items[1].revents != 0;
     look_.clear();
     replies_.filled().clear();
-    take_messages();
-    look_after_sessions();
+    more = take_messages();
+    const auto now = Clock::now();
+    if (last || now - looked >= (look ? kLookInterval : tick)) {
+      look_after_sessions();
+      looked = now;
+      look = false;
+    }
     take_replies();
   }
 }
 
-void Ingest::take_messages() {
+bool Ingest::take_messages() {
   for (int count = 0; count < kMessagesAtOnce; ++count) {
     std::array<zmq::message_t, 3> parts;  // routing id, header, PCM
-    if (!socket_.recv(parts[0], zmq::recv_flags::dontwait)) return;
+    if (!socket_.recv(parts[0], zmq::recv_flags::dontwait)) return false;
     std::size_t received = 1;
     bool more = parts[0].more();
     for (zmq::message_t part; more; ++received) {
-      if (!socket_.recv(part, zmq::recv_flags::none)) return;
+      if (!socket_.recv(part, zmq::recv_flags::none)) return false;
       more = part.more();
       if (received < parts.size()) parts[received] = std::move(part);
     }
@@ -124,7 +138,7 @@ void Ingest::take_messages() {
       send(peer, answer);
     }
   }
-  look_.raise();  // there may be more
+  return true;
 }
 
 void Ingest::handle(const Peer& peer, const Request& request, const zmq::message_t* body) {
@@ -158,7 +172,7 @@ void Ingest::handle(const Peer& peer, const Request& request, const zmq::message
 void Ingest::open(const Peer& peer, const Request& request, const zmq::message_t* body) {
   try {
     StreamInfo wanted = read_open(request);
-    if (wanted.encodings && !config_.engine.encodings)
+    if (wanted.encodings != EncodingFormat::None && !config_.engine.encodings)
       return refuse(peer, request,
                     {"unsupported", "encodings are off; the daemon needs engine.encodings = true"});
     const auto epoch = request.optional_integer("epoch", 1, kMaxInteger);
@@ -246,6 +260,7 @@ Ingest::Session& Ingest::session(const Peer& peer, const Request& request) {
 
 void Ingest::audio(Session& session, const Request& request, const zmq::message_t* body) {
   if (!is_next(session, request)) return;
+  const std::int64_t begin_ns = now_ns();
   const SampleFormat format = *parse_sample_format(session.info.format);
   const std::size_t frame_bytes = sample_bytes(format) * static_cast<std::size_t>(session.info.channels);
   const std::size_t bytes = part_bytes(body);
@@ -261,6 +276,11 @@ void Ingest::audio(Session& session, const Request& request, const zmq::message_
   session.stream->write(samples);  // has room: the credit was checked
   ++session.next_seq;
   grant(session, false);
+  metrics_.tracer.record(session.stream->slot(),
+                         {.stage = Tracer::Stage::Accept,
+                          .begin_ns = begin_ns,
+                          .end_ns = now_ns(),
+                          .end_sample = static_cast<std::int64_t>(session.stream->accepted_frames())});
 }
 
 void Ingest::gap(Session& session, const Request& request) {
@@ -268,7 +288,8 @@ void Ingest::gap(Session& session, const Request& request) {
   const auto frames = static_cast<std::uint64_t>(request.integer("frames", 1, kMaxInteger));
   check_credit(session, frames);
   if (!session.stream->write_gap(frames, GapReason::Client))
-    throw Fault{"too_many", "too many gaps, flushes and changes of hotwords are waiting; send it again later"};
+    throw Fault{"too_many",
+                "too many gaps, flushes and changes of hotwords are waiting; send it again later"};
   ++session.next_seq;
   grant(session, false);
 }
@@ -279,7 +300,8 @@ void Ingest::hotwords(Session& session, const Request& request, const zmq::messa
   std::unique_ptr<const Hotwords> phrases = read_hotwords(body);
   const std::size_t count = phrases ? phrases->phrases() : 0;
   if (!session.stream->set_hotwords(phrases))
-    throw Fault{"too_many", "too many gaps, flushes and changes of hotwords are waiting; send it again later"};
+    throw Fault{"too_many",
+                "too many gaps, flushes and changes of hotwords are waiting; send it again later"};
   Json answer = message("hotwords_set");
   request.echo(answer);
   answer["epoch"] = session.info.epoch;
@@ -291,7 +313,8 @@ void Ingest::hotwords(Session& session, const Request& request, const zmq::messa
 std::unique_ptr<const Hotwords> Ingest::read_hotwords(const zmq::message_t* body) const {
   if (part_bytes(body) == 0) return nullptr;
   if (!decoding_.takes_hotwords())
-    throw Fault{"unsupported", "the best path can't favour phrases; the daemon needs decoder.kind = \"beam\""};
+    throw Fault{"unsupported",
+                "the best path can't favour phrases; the daemon needs decoder.kind = \"beam\""};
   try {
     const std::vector<Hotword> phrases = parse_hotwords(body->to_string_view(), "hotwords");
     if (phrases.empty()) return nullptr;

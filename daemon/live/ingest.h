@@ -29,8 +29,7 @@ class Ingest {
  public:
   // Binds; throws BindError. All references must outlive it.
   Ingest(zmq::context_t& context, const Config& config, const ModelIdentity& model, Security& security,
-         const Decoding& decoding,
-         StreamTable& table, BoundedQueue<IngestReply>& replies, Metrics& metrics);
+         const Decoding& decoding, StreamTable& table, BoundedQueue<IngestReply>& replies, Metrics& metrics);
   ~Ingest() { stop(); }
   Ingest(const Ingest&) = delete;
 
@@ -58,7 +57,7 @@ class Ingest {
   };
 
   void run();
-  void take_messages();
+  bool take_messages();  // whether there may be more
   void handle(const Peer& peer, const Request& request, const zmq::message_t* body);
   void open(const Peer& peer, const Request& request, const zmq::message_t* body);
   void resume(const Peer& peer, const Request& request, Session& session, const StreamInfo& wanted,

@@ -10,6 +10,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "daemon/audio/capture.h"
 #include "daemon/cli/exit_code.h"
 #include "daemon/cli/model_folder.h"
 #include "daemon/live/daemon.h"
@@ -89,14 +90,23 @@ int serve(const Config& config, const std::string& file) {
   return daemon.stop() ? kExitOk : kExitUnfinished;
 }
 
+int print_devices() {
+  std::printf("%5s  %-40s  %8s  %6s  %s\n", "INDEX", "NAME", "CHANNELS", "HZ", "HOST");
+  for (const CaptureDevice& device : list_capture_devices())
+    std::printf("%5d  %-40s  %8d  %6d  %s%s\n", device.index, device.name.c_str(), device.channels,
+                device.rate, device.host.c_str(), device.is_default ? " (default)" : "");
+  return kExitOk;
+}
+
 int run_command_line(int argc, char** argv) {
   CLI::App app("Sidewinder: the live daemon. Prints its endpoints as a line of JSON once it serves.",
                "sidewinderd");
   app.set_version_flag("--version", "sidewinderd " SIDEWINDER_VERSION);
   std::string file;
-  bool check = false;
+  bool check = false, devices = false;
   app.add_option("--config", file, "settings in TOML; without it, defaults on loopback");
   app.add_flag("--check", check, "check the settings and end");
+  app.add_flag("--devices", devices, "list the capture devices and end");
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& asked) {  // --help, --version
@@ -110,6 +120,7 @@ int run_command_line(int argc, char** argv) {
     return code;
   };
   try {
+    if (devices) return print_devices();
     const Config config = load_config(file);
     spdlog::set_level(spdlog::level::from_str(config.log.level));
     return check ? kExitOk : serve(config, file);

@@ -1,8 +1,11 @@
 #include "daemon/live/metrics.h"
 
 #include <algorithm>
+#include <fstream>
 
 #include <prometheus/text_serializer.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 namespace sidewinder::live {
 namespace {
@@ -25,6 +28,9 @@ prometheus::Histogram& histogram(Registry& registry, const char* name, const cha
                                  Histogram::BucketBoundaries bounds) {
   return BuildHistogram().Name(name).Help(help).Register(registry).Add({}, std::move(bounds));
 }
+
+const Histogram::BucketBoundaries kStageSeconds{.0001, .0002, .0005, .001, .002, .005, .01, .02,
+                                                .05,   .1,    .2,    .5,   1,    2,    5,   10};
 
 void add(std::atomic<double>& sum, double value) {
   double seen = sum.load(std::memory_order_relaxed);
@@ -57,10 +63,21 @@ Metrics::Metrics()
                    .Name("sidewinder_results_total")
                    .Help("results published, by kind")
                    .Register(registry_)),
+      stages_(BuildHistogram()
+                  .Name("sidewinder_stage_seconds")
+                  .Help("the parts of sidewinder_lag_seconds, by stage")
+                  .Register(registry_)),
+      cpu_seconds_(counter(registry_, "process_cpu_seconds_total", "user and system time of the process")),
+      resident_bytes_(gauge(registry_, "process_resident_memory_bytes", "memory of the process")),
       streams(gauge(registry_, "sidewinder_streams", "streams alive")),
       slots(gauge(registry_, "sidewinder_slots", "streams that can be alive at once")),
       behind(gauge(registry_, "sidewinder_streams_behind", "streams whose lag is past scheduler.behind_ms")),
+      capacity(gauge(registry_, "sidewinder_capacity_streams",
+                     "live streams that the engine carries, as measured at the start; 0: not measured")),
       queue(gauge(registry_, "sidewinder_results_queued", "results waiting for the publisher")),
+      replies(gauge(registry_, "sidewinder_replies_queued", "answers waiting for the ingest socket")),
+      waiting_seconds(
+          gauge(registry_, "sidewinder_audio_waiting_seconds", "audio accepted and not yet heard")),
       opened(counter(registry_, "sidewinder_streams_opened_total", "streams opened")),
       closed(counter(registry_, "sidewinder_streams_closed_total", "streams closed")),
       refused(counter(registry_, "sidewinder_streams_refused_total", "opens that were refused")),
@@ -77,9 +94,35 @@ Metrics::Metrics()
                               {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024})),
       lag_seconds(histogram(registry_, "sidewinder_lag_seconds",
                             "from accepting a text's last sample to publishing it",
-                            {.01, .02, .05, .1, .15, .2, .25, .5, 1, 2, 5, 10, 30})) {}
+                            {.01, .02, .05, .1, .15, .2, .25, .5, 1, 2, 5, 10, 30})),
+      wait_seconds(stages_.Add({{"stage", "wait"}}, kStageSeconds)),
+      engine_seconds(stages_.Add({{"stage", "step"}}, kStageSeconds)),
+      readout_seconds(stages_.Add({{"stage", "readout"}}, kStageSeconds)),
+      queue_seconds(stages_.Add({{"stage", "queue"}}, kStageSeconds)),
+      publish_seconds(stages_.Add({{"stage", "publish"}}, kStageSeconds)) {}
 
-std::string Metrics::text() const {
+void Metrics::describe(const std::string& version, const std::string& engine, const std::string& model) {
+  BuildGauge()
+      .Name("sidewinder_info")
+      .Help("what serves: always 1")
+      .Register(registry_)
+      .Add({{"version", version}, {"engine", engine}, {"model", model}})
+      .Set(1);
+}
+
+std::string Metrics::text() {
+  {
+    std::lock_guard lock(process_mutex_);
+    rusage used{};
+    ::getrusage(RUSAGE_SELF, &used);
+    const auto seconds = [](const timeval& time) {
+      return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+    };
+    cpu_seconds_.Increment(seconds(used.ru_utime) + seconds(used.ru_stime) - cpu_seconds_.Value());
+    double size = 0, resident = 0;  // pages; proc(5)
+    std::ifstream("/proc/self/statm") >> size >> resident;
+    resident_bytes_.Set(resident * static_cast<double>(::sysconf(_SC_PAGESIZE)));
+  }
   return prometheus::TextSerializer().Serialize(registry_.Collect());
 }
 

@@ -3,12 +3,15 @@
 
 #include <atomic>
 #include <cstdint>
+#include <mutex>
 #include <string>
 
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
+
+#include "daemon/live/tracer.h"
 
 namespace sidewinder::live {
 
@@ -33,8 +36,11 @@ class Metrics {
  public:
   Metrics();
 
-  // The page of /metrics.
-  std::string text() const;
+  // The page of /metrics, with what the process uses now.
+  std::string text();
+
+  // What serves: version, engine (cpu or cuda), hash of the model.
+  void describe(const std::string& version, const std::string& engine, const std::string& model);
 
   // Counts one thing that was not taken or not sent, by its reason.
   void drop(const std::string& reason);
@@ -43,12 +49,19 @@ class Metrics {
   prometheus::Registry registry_;
   prometheus::Family<prometheus::Counter>& drops_;
   prometheus::Family<prometheus::Counter>& results_;
+  prometheus::Family<prometheus::Histogram>& stages_;
+  std::mutex process_mutex_;
+  prometheus::Counter& cpu_seconds_;
+  prometheus::Gauge& resident_bytes_;
 
  public:
   prometheus::Gauge& streams;
   prometheus::Gauge& slots;
   prometheus::Gauge& behind;
+  prometheus::Gauge& capacity;
   prometheus::Gauge& queue;
+  prometheus::Gauge& replies;
+  prometheus::Gauge& waiting_seconds;
   prometheus::Counter& opened;
   prometheus::Counter& closed;
   prometheus::Counter& refused;
@@ -61,6 +74,13 @@ class Metrics {
   Distribution step_seconds;
   Distribution batch_streams;
   Distribution lag_seconds;
+  // The parts of that lag, by stage (tracer.h has them too).
+  prometheus::Histogram& wait_seconds;
+  prometheus::Histogram& engine_seconds;
+  prometheus::Histogram& readout_seconds;
+  prometheus::Histogram& queue_seconds;
+  prometheus::Histogram& publish_seconds;
+  Tracer tracer;
 };
 
 }  // namespace sidewinder::live

@@ -50,7 +50,7 @@ const char* to_string(SegmentEnd reason) noexcept {
 }
 
 const char* to_string(SourceKind source) noexcept {
-  return source == SourceKind::Ingest ? "ingest" : "file";
+  return source == SourceKind::Ingest ? "ingest" : source == SourceKind::File ? "file" : "device";
 }
 
 std::string dump(const Json& message) {
@@ -158,8 +158,9 @@ StreamInfo read_open(const Request& request) {
   if (info.channel > info.channels)
     throw Fault{"bad_format", "channel " + std::to_string(info.channel) + " of " +
                                   std::to_string(info.channels) + " is not there"};
-  if (encodings && *encodings != "float32") throw Fault{"bad_format", "encodings must be float32"};
-  info.encodings = encodings.has_value();
+  if (encodings && *encodings != "float32" && *encodings != "float16")
+    throw Fault{"bad_format", "encodings must be float32 or float16"};
+  if (encodings) info.encodings = *encodings == "float32" ? EncodingFormat::Float32 : EncodingFormat::Float16;
   return info;
 }
 

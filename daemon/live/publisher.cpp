@@ -10,6 +10,7 @@
 
 #include "daemon/live/clock.h"
 #include "daemon/live/sockets.h"
+#include "daemon/live/thread_name.h"
 
 namespace sidewinder::live {
 namespace {
@@ -23,10 +24,6 @@ constexpr std::int64_t kMaxSubscriptionBytes = 4'096;  // a topic has at most 75
 
 double decibels(double amplitude) {
   return std::max(kQuietest, std::round(200 * std::log10(std::max(amplitude, 1e-7))) / 10);
-}
-
-double thousandths(double value) {
-  return std::round(value * 1000) / 1000;
 }
 
 template <typename... Functions>
@@ -99,6 +96,7 @@ void Publisher::stop() {
 }
 
 void Publisher::run() {
+  name_thread("publisher");
   std::array<zmq::pollitem_t, 2> items{
       zmq::pollitem_t{socket_.handle(), 0, ZMQ_POLLIN, 0},
       zmq::pollitem_t{nullptr, results_.filled().descriptor(), ZMQ_POLLIN, 0}};
@@ -118,77 +116,110 @@ void Publisher::run() {
 
 void Publisher::publish(Result& result) {
   Published& stream = streams_[result.slot];
-  const double lag_ms = static_cast<double>(now_ns() - result.accepted_ns) / kNsPerMs;
+  const std::int64_t taken_ns = now_ns();
+  const double lag_ms = static_cast<double>(taken_ns - result.accepted_ns) / kNsPerMs;
   std::visit(Overloaded{
                  [&](OpenedBody& body) {
                    stream = {.info = std::move(body.info), .live = true};
                    if (text_) stream.text.emplace(punctuator_.get(), model_.text);
                    history_.open(stream.info.name, stream.info.epoch);
-                   Json json = header(stream, Opened, result, lag_ms);
-                   json["source"] = to_string(stream.info.source);
-                   if (stream.info.source == SourceKind::File) json["file"] = stream.info.file;
-                   json["format"] = stream.info.format;
-                   json["channels"] = stream.info.channels;
-                   stream.last_opened = dump(json);
-                   send(stream, Opened, stream.last_opened);
+                   JsonWriter json = header(stream, Opened, result, lag_ms);
+                   json.field("source", to_string(stream.info.source));
+                   // `file` or `device`: which one
+                   if (stream.info.source != SourceKind::Ingest)
+                     json.field(to_string(stream.info.source), stream.info.file);
+                   json.field("format", stream.info.format);
+                   json.field("channels", std::int64_t{stream.info.channels});
+                   json.close('}');
+                   stream.last_opened = json_;
+                   send(stream, Opened);
                  },
                  [&](PartialBody& body) {
-                   Json json = header(stream, Partial, result, lag_ms);
+                   JsonWriter json = header(stream, Partial, result, lag_ms);
                    if (stream.text) stream.text->grow(body.segment);
-                   add_text(json, stream, body.segment, body.tentative);
-                   stream.last_partial = dump(json);
-                   send(stream, Partial, stream.last_partial);
-                   metrics_.lag_seconds.observe(lag_ms / 1000);
+                   write_text(json, stream, body.segment, body.tentative);
+                   json.close('}');
+                   stream.last_partial = json_;
+                   send(stream, Partial);
+                   measure(result, taken_ns);
                  },
                  [&](FinalBody& body) {
-                   Json json = header(stream, Final, result, lag_ms);
-                   json["reason"] = to_string(body.segment.reason);
+                   JsonWriter json = header(stream, Final, result, lag_ms);
+                   json.field("reason", to_string(body.segment.reason));
                    if (stream.text) stream.text->end(body.segment);
-                   add_text(json, stream, body.segment, "");
-                   stream.last_final = dump(json);
+                   write_text(json, stream, body.segment, "");
+                   json.close('}');
+                   stream.last_final = json_;
                    stream.last_partial.clear();
-                   history_.add(stream.info.name, stream.info.epoch, stream.last_final);
-                   send(stream, Final, stream.last_final);
-                   metrics_.lag_seconds.observe(lag_ms / 1000);
+                   history_.add(stream.info.name, stream.info.epoch, json_);
+                   send(stream, Final);
+                   measure(result, taken_ns);
                  },
                  [&](GapBody& body) {
-                   Json json = header(stream, Gap, result, lag_ms);
-                   json["reason"] = to_string(body.reason);
-                   send(stream, Gap, dump(json));
+                   JsonWriter json = header(stream, Gap, result, lag_ms);
+                   json.field("reason", to_string(body.reason));
+                   json.close('}');
+                   send(stream, Gap);
                  },
                  [&](LevelBody& body) {
-                   Json json = header(stream, Level, result, lag_ms);
-                   json["rms_dbfs"] = decibels(body.rms);
-                   json["peak_dbfs"] = decibels(body.peak);
-                   send(stream, Level, dump(json));
+                   JsonWriter json = header(stream, Level, result, lag_ms);
+                   json.thousandths("rms_dbfs", decibels(body.rms));
+                   json.thousandths("peak_dbfs", decibels(body.peak));
+                   json.close('}');
+                   send(stream, Level);
                  },
                  [&](BehindBody& body) {
-                   Json json = header(stream, Behind, result, lag_ms);
-                   json["behind"] = body.behind;
-                   send(stream, Behind, dump(json));
+                   JsonWriter json = header(stream, Behind, result, lag_ms);
+                   json.field("behind", body.behind);
+                   json.close('}');
+                   send(stream, Behind);
                  },
                  [&](EncodingsBody& body) {
-                   Json json = header(stream, Encodings, result, lag_ms);
-                   json["first_frame"] = body.first_frame;
-                   json["frames"] = body.frames;
-                   json["d_model"] = model_.width;
-                   json["hop"] = model_.hop;
-                   json["dtype"] = "float32";
-                   send(stream, Encodings, dump(json), body.values);
+                   JsonWriter json = header(stream, Encodings, result, lag_ms);
+                   json.field("first_frame", body.first_frame);
+                   json.field("frames", std::int64_t{body.frames});
+                   json.field("d_model", std::int64_t{model_.width});
+                   json.field("hop", std::int64_t{model_.hop});
+                   const bool half = stream.info.encodings == EncodingFormat::Float16;
+                   json.field("dtype", half ? "float16" : "float32");
+                   json.close('}');
+                   halves_.clear();
+                   if (half)
+                     for (float value : body.values) halves_.emplace_back(value);
+                   send(stream, Encodings,
+                        half ? std::as_bytes(std::span(halves_)) : std::as_bytes(std::span(body.values)));
                  },
                  [&](FlushedBody&) { answer(stream, result); },
                  [&](ClosedBody& body) {
-                   Json json = header(stream, Closed, result, lag_ms);
-                   json["reason"] = to_string(body.reason);
-                   json["message"] = body.message;
-                   json["finals"] = stream.next_seq[Final];
-                   send(stream, Closed, dump(json));
+                   JsonWriter json = header(stream, Closed, result, lag_ms);
+                   json.field("reason", to_string(body.reason));
+                   json.field("message", body.message);
+                   json.field("finals", stream.next_seq[Final]);
+                   json.close('}');
+                   send(stream, Closed);
                    history_.close(stream.info.name, stream.info.epoch);
                    answer(stream, result);
                    stream.live = false;
                  },
              },
              result.body);
+}
+
+// Where the time of a text went, once it is with the socket.
+void Publisher::measure(const Result& result, std::int64_t taken_ns) {
+  const std::int64_t sent_ns = now_ns();
+  const auto seconds = [](std::int64_t from, std::int64_t to) {
+    return std::max(0.0, static_cast<double>(to - from) / 1e9);
+  };
+  metrics_.lag_seconds.observe(seconds(result.accepted_ns, sent_ns));
+  metrics_.wait_seconds.Observe(seconds(result.accepted_ns, result.step_begin_ns));
+  metrics_.engine_seconds.Observe(seconds(result.step_begin_ns, result.step_end_ns));
+  metrics_.readout_seconds.Observe(seconds(result.step_end_ns, result.queued_ns));
+  metrics_.queue_seconds.Observe(seconds(result.queued_ns, taken_ns));
+  metrics_.publish_seconds.Observe(seconds(taken_ns, sent_ns));
+  if (!metrics_.tracer.wants(result.slot)) return;
+  metrics_.tracer.record(result.slot, {Tracer::Stage::Queue, result.queued_ns, taken_ns, result.end});
+  metrics_.tracer.record(result.slot, {Tracer::Stage::Publish, taken_ns, sent_ns, result.end});
 }
 
 void Publisher::answer(Published& stream, const Result& result) {
@@ -208,66 +239,76 @@ void Publisher::answer(Published& stream, const Result& result) {
     reply.message = closed->message;
   }
   replies_.push(std::move(reply));
+  metrics_.replies.Set(static_cast<double>(replies_.size()));
 }
 
-Json Publisher::header(Published& stream, Kind kind, const Result& result, double lag_ms) const {
-  Json json = message(kNames[kind]);
-  json["stream"] = stream.info.name;
-  json["epoch"] = stream.info.epoch;
-  json["seq"] = stream.next_seq[kind]++;
-  json["segment"] = result.segment;
-  json["rate"] = stream.info.rate;
-  json["model_rate"] = model_.rate;
-  json["start_sample"] = result.begin;
-  json["end_sample"] = result.end;
-  json["model_start_sample"] = result.model_begin;
-  json["model_end_sample"] = result.model_end;
-  json["model"] = model_.hash;
-  json["lag_ms"] = std::max(0.0, thousandths(lag_ms));
+JsonWriter Publisher::header(Published& stream, Kind kind, const Result& result, double lag_ms) {
+  json_.clear();
+  JsonWriter json(json_);
+  json.field("v", std::int64_t{kProtocolVersion});
+  json.field("type", kNames[kind]);
+  json.field("stream", stream.info.name);
+  json.field("epoch", stream.info.epoch);
+  json.field("seq", stream.next_seq[kind]++);
+  json.field("segment", result.segment);
+  json.field("rate", std::int64_t{stream.info.rate});
+  json.field("model_rate", std::int64_t{model_.rate});
+  json.field("start_sample", result.begin);
+  json.field("end_sample", result.end);
+  json.field("model_start_sample", result.model_begin);
+  json.field("model_end_sample", result.model_end);
+  json.field("model", model_.hash);
+  json.thousandths("lag_ms", std::max(0.0, lag_ms));
   return json;
 }
 
 // Times as `sidewinder transcribe` gives them.
-void Publisher::add_text(Json& json, const Published& stream, const Segment& segment,
-                         std::string_view tentative) const {
-  json["committed"] = committed_text(segment);
-  json["tentative"] = tentative;
-  json["continues"] = segment.continues;
-  if (stream.text)
-    json["readable"] = {{"committed", stream.text->committed()},
-                        {"tentative", stream.text->tentative(segment, tentative)}};
-  Json& array = json["words"] = Json::array();
+void Publisher::write_text(JsonWriter& json, const Published& stream, const Segment& segment,
+                           std::string_view tentative) {
+  json.field("committed", committed_text(segment));
+  json.field("tentative", tentative);
+  json.field("continues", segment.continues);
+  if (stream.text) {
+    json.begin_object("readable");
+    json.field("committed", stream.text->committed());
+    json.field("tentative", stream.text->tentative(segment, tentative));
+    json.close('}');
+  }
+  json.begin_array("words");
+  std::size_t number = 0;
   const double rate = stream.info.rate;
   for (const Word& word : segment.words) {
     const std::int64_t begin = std::max<std::int64_t>(word.begin, 0) * stream.info.rate / model_.rate;
     const std::int64_t end = std::max<std::int64_t>(word.end, 0) * stream.info.rate / model_.rate;
-    Json entry{{"word", word.text},
-               {"start_sample", begin},
-               {"end_sample", end},
-               {"start", thousandths(static_cast<double>(begin) / rate)},
-               {"end", thousandths(static_cast<double>(end) / rate)},
-               {"confidence", thousandths(static_cast<double>(word.confidence))}};
-    if (stream.text && array.size() < stream.text->display().size())
-      entry["display"] = stream.text->display()[array.size()];
-    array.push_back(std::move(entry));
+    json.begin_object();
+    json.field("word", word.text);
+    json.field("start_sample", begin);
+    json.field("end_sample", end);
+    json.thousandths("start", static_cast<double>(begin) / rate);
+    json.thousandths("end", static_cast<double>(end) / rate);
+    json.thousandths("confidence", static_cast<double>(word.confidence));
+    if (stream.text && number < stream.text->display().size())
+      json.field("display", stream.text->display()[number]);
+    json.close('}');
+    ++number;
   }
+  json.close(']');
 }
 
-void Publisher::send(const Published& stream, Kind kind, const std::string& header,
-                     std::span<const float> body) {
-  send_frames(stream.info.name + "/" + kNames[kind] + "/", header, body);
+void Publisher::send(const Published& stream, Kind kind, std::span<const std::byte> body) {
+  send_frames(stream.info.name + "/" + kNames[kind] + "/", json_, body);
   published_.fetch_add(1, std::memory_order_relaxed);
   (kind == Final ? metrics_.finals : kind == Partial ? metrics_.partials : metrics_.events).Increment();
 }
 
 // Never waits: a subscriber whose queue is full loses the message, and sees the hole.
 void Publisher::send_frames(const std::string& topic, const std::string& header,
-                            std::span<const float> body) {
+                            std::span<const std::byte> body) {
   using zmq::send_flags;
   socket_.send(zmq::buffer(topic), send_flags::sndmore | send_flags::dontwait);
   socket_.send(zmq::buffer(header),
                body.empty() ? send_flags::dontwait : send_flags::sndmore | send_flags::dontwait);
-  if (!body.empty()) socket_.send(zmq::buffer(body.data(), body.size_bytes()), send_flags::dontwait);
+  if (!body.empty()) socket_.send(zmq::buffer(body.data(), body.size()), send_flags::dontwait);
 }
 
 void Publisher::take_subscriptions() {

@@ -11,11 +11,13 @@
 #include <thread>
 #include <vector>
 
+#include <Eigen/Core>
 #include <zmq.hpp>
 
 #include "daemon/live/bounded_queue.h"
 #include "daemon/live/config.h"
 #include "daemon/live/history.h"
+#include "daemon/live/json_writer.h"
 #include "daemon/live/metrics.h"
 #include "daemon/live/protocol.h"
 #include "daemon/live/result.h"
@@ -84,17 +86,19 @@ class Publisher {
 
   void run();
   void publish(Result& result);
+  void measure(const Result& result, std::int64_t taken_ns);
   void answer(Published& stream, const Result& result);
-  void send(const Published& stream, Kind kind, const std::string& header, std::span<const float> body = {});
-  void send_frames(const std::string& topic, const std::string& header, std::span<const float> body);
+  void send(const Published& stream, Kind kind, std::span<const std::byte> body = {});  // json_ is its header
+  void send_frames(const std::string& topic, const std::string& header, std::span<const std::byte> body);
   void prepare();
   void bind_again();
   void take_subscriptions();
   void subscribe(const std::string& topic, const Peer& who);
   void replay(const Published& stream, std::string_view prefix);
-  Json header(Published& stream, Kind kind, const Result& result, double lag_ms) const;
-  void add_text(Json& json, const Published& stream, const Segment& segment,
-                std::string_view tentative) const;
+  // What every header has, into json_; the caller adds the rest and closes it.
+  JsonWriter header(Published& stream, Kind kind, const Result& result, double lag_ms);
+  void write_text(JsonWriter& json, const Published& stream, const Segment& segment,
+                  std::string_view tentative);
 
   const ModelIdentity model_;
   Security& security_;
@@ -108,7 +112,9 @@ class Publisher {
   const bool text_;                         // streams have readable text
   zmq::socket_t socket_;
   std::string endpoint_;
-  std::vector<Published> streams_;  // by slot
+  std::vector<Published> streams_;   // by slot
+  std::string json_;                 // the header being written
+  std::vector<Eigen::half> halves_;  // encodings being converted
   std::atomic<std::uint64_t> published_{0};
   std::atomic<bool> dropping_{false};
   std::atomic<bool> stopping_{false};

@@ -35,8 +35,8 @@ struct Segment {
 std::string committed_text(const Segment& segment);
 
 // Thread rule: one thread at a time. The segments depend on the frames alone, not on how they were cut into
-// calls; their words are those of the offline decoder, as long as a pause that ends a segment is no shorter than
-// one that settles the decoder (BeamOptions::pause_frames). `decoding` must outlive it.
+// calls; their words are those of the offline decoder, as long as a pause that ends a segment is no shorter
+// than one that settles the decoder (BeamOptions::pause_frames). `decoding` must outlive it.
 class Readout {
  public:
   Readout(const ModelConfig& config, const Decoding& decoding, const Endpoint& endpoint);
@@ -71,9 +71,9 @@ class Readout {
   std::unique_ptr<Decoder> decoder_;
   std::vector<std::byte> fresh_;  // the decoder's state before the first frame
   std::int32_t blank_;
-  std::int64_t hop_;             // samples a frame
-  std::int64_t rate_;            // Hz, the model's
-  std::int64_t offset_;          // samples: where the decoder puts frame 0
+  std::int64_t hop_;     // samples a frame
+  std::int64_t rate_;    // Hz, the model's
+  std::int64_t offset_;  // samples: where the decoder puts frame 0
   std::int64_t vocab_;
   std::int64_t silence_frames_;  // blanks that end a segment
   std::int64_t max_samples_;     // length that ends one

@@ -10,8 +10,9 @@
 
 namespace sidewinder::live {
 
-enum class SourceKind { Ingest, File };
+enum class SourceKind { Ingest, File, Device };
 enum class EndReason { Client, End, Idle, Control, Shutdown, SourceFailed };
+enum class EncodingFormat { None, Float32, Float16 };
 enum class GapReason { Client, Source };
 
 // What a stream is from its opening to its end.
@@ -19,12 +20,12 @@ struct StreamInfo {
   std::string name;
   std::int64_t epoch = 0;
   SourceKind source = SourceKind::Ingest;
-  std::string file;    // of a file source
-  std::string format;  // "s16le", ...; "file" for a file
+  std::string file;    // of a file source; the name of a device
+  std::string format;  // "s16le", ...; "file" for a file, "device" for a device
   int rate = 0;        // Hz, the source's
   int channels = 1;
   int channel = 0;  // from 1, or 0 for the mix
-  bool encodings = false;
+  EncodingFormat encodings = EncodingFormat::None;
   std::string owner{};  // name of the key that opened it; empty without keys
 
   bool operator==(const StreamInfo&) const = default;
@@ -70,7 +71,10 @@ struct Result {
   std::int64_t end = 0;          // exclusive
   std::int64_t model_begin = 0;  // the same at the model's rate
   std::int64_t model_end = 0;
-  std::int64_t accepted_ns = 0;  // when the last sample it rests on was accepted (clock.h)
+  std::int64_t accepted_ns = 0;    // when the last sample it rests on was accepted (clock.h)
+  std::int64_t step_begin_ns = 0;  // of the engine, for a text
+  std::int64_t step_end_ns = 0;
+  std::int64_t queued_ns = 0;  // when the result was made
   std::variant<OpenedBody, PartialBody, FinalBody, GapBody, LevelBody, BehindBody, EncodingsBody, FlushedBody,
                ClosedBody>
       body;

@@ -1,10 +1,16 @@
 #include "daemon/live/scheduler.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <limits>
+#include <string_view>
 #include <utility>
 
+#include <Eigen/Core>
+
 #include "daemon/live/clock.h"
+#include "daemon/live/thread_name.h"
 
 namespace sidewinder::live {
 namespace {
@@ -12,8 +18,15 @@ namespace {
 // A stream that has fallen behind may take more than a chunk in a step: the engine is fastest in tiles of
 // this length, and its buffers are made for it.
 constexpr std::int64_t kCatchUpMs = 1'920;
-constexpr std::uint32_t kMostBatch = 64;  // streams; more go in several steps
-constexpr int kIdleMs = 1'000;            // look around so often though nobody calls
+// Streams in one step; more go in several. A core takes as long for two steps of 64 as for one of 128, and
+// the first 64 need not wait for the rest; a GPU is the faster the more there are.
+constexpr std::uint32_t kMostBatchCpu = 64;
+constexpr std::uint32_t kMostBatchGpu = 8'192;
+// With more streams than that, one or another is always about to have its chunk: no use in being woken for
+// each.
+constexpr std::size_t kManyStreams = 256;
+constexpr int kCapacityRounds = 5;  // steps; the first ones warm up
+constexpr int kIdleMs = 1'000;      // look around so often though nobody calls
 
 std::size_t chunk_samples(const Config& config, int rate) {
   return static_cast<std::size_t>(config.scheduler.chunk_ms * rate / 1000);
@@ -25,7 +38,7 @@ EngineOptions scheduler_engine_options(const Config& config, const ModelConfig& 
   const auto slots = static_cast<std::uint32_t>(config.limits.streams);
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   return {.slots = slots,
-          .max_batch = std::min(slots, kMostBatch),
+          .max_batch = std::min(slots, kMostBatchGpu),
           .max_samples = static_cast<std::uint32_t>(std::max(config.scheduler.chunk_ms, kCatchUpMs) *
                                                     model.sample_rate / 1000),
           .threads = config.engine.threads > 0 ? config.engine.threads : cores,
@@ -43,11 +56,46 @@ Scheduler::Scheduler(const Config& config, Engine& engine, StreamTable& table, B
       metrics_(metrics),
       chunk_samples_(chunk_samples(config, engine.config().sample_rate)),
       level_samples_(config.results.level_ms * engine.config().sample_rate / 1000),
-      samples_(std::size_t{engine.options().max_batch} * engine.options().max_samples),
-      outputs_(engine.options().max_batch) {
+      max_batch_(std::min(engine.options().max_batch,
+                          std::string_view(engine.name()) == "cpu" ? kMostBatchCpu : kMostBatchGpu)),
+      samples_(std::max<std::size_t>(max_batch_ * chunk_samples_, engine.options().max_samples)),
+      outputs_(max_batch_) {
   live_.reserve(engine.options().slots);
   due_.reserve(engine.options().slots);
-  inputs_.reserve(engine.options().max_batch);
+  inputs_.reserve(max_batch_);
+  measure_capacity();
+}
+
+// How many live streams the engine carries: as many as it steps through a chunk each in a chunk's time, in
+// full batches. Of a few rounds the fastest counts, for the rest may have waited for other processes; those
+// that stay are noticed as lag. A round is a frame's time at least; until the model's lookahead is filled
+// rounds cost less, and do not count.
+void Scheduler::measure_capacity() {
+  if (config_.limits.load_percent == 0) return;
+  const std::size_t rows = std::min<std::size_t>(max_batch_, engine_.options().slots);
+  std::ranges::fill(samples_, 1e-3f);
+  for (std::size_t row = 0; row < rows; ++row)
+    inputs_.push_back({static_cast<std::uint32_t>(row), std::span(samples_).first(chunk_samples_), false});
+  const auto hop = static_cast<std::size_t>(engine_.config().frame_hop());
+  const std::size_t steps = (hop + chunk_samples_ - 1) / chunk_samples_;  // a round
+  double best_s = std::numeric_limits<double>::infinity();
+  for (int counted = 0; counted < kCapacityRounds;) {
+    bool frames = false;
+    const std::int64_t begin = now_ns();
+    for (std::size_t step = 0; step < steps; ++step) {
+      engine_.step(inputs_, outputs_);
+      frames |= outputs_[0].frames > 0;
+    }
+    if (!frames) continue;
+    best_s = std::min(best_s, static_cast<double>(now_ns() - begin) / 1e9);
+    ++counted;
+  }
+  for (std::size_t row = 0; row < rows; ++row) engine_.reset(static_cast<std::uint32_t>(row));
+  const double round_s = static_cast<double>(steps * chunk_samples_) / engine_.config().sample_rate;
+  const double share = static_cast<double>(config_.limits.load_percent) / 100;
+  const auto streams = static_cast<std::size_t>(share * static_cast<double>(rows) * round_s / best_s);
+  table_.set_capacity(std::max<std::size_t>(streams, 1));
+  metrics_.capacity.Set(static_cast<double>(std::max<std::size_t>(streams, 1)));
 }
 
 void Scheduler::start() {
@@ -61,13 +109,17 @@ void Scheduler::stop() {
 }
 
 void Scheduler::run() {
-  const std::size_t max_batch = engine_.options().max_batch;
+  name_thread("scheduler");
   const std::size_t max_samples = engine_.options().max_samples;
   while (!stopping_) {
     adopt();
     due_.clear();
-    for (Stream* stream : live_)
+    std::size_t waiting = 0;  // samples
+    for (Stream* stream : live_) {
       if (is_due(*stream)) due_.push_back(stream);
+      waiting += stream->backlog();
+    }
+    metrics_.waiting_seconds.Set(static_cast<double>(waiting) / engine_.config().sample_rate);
     if (due_.empty()) {
       due_since_ns_ = 0;
       table_.work().wait(kIdleMs);
@@ -76,14 +128,18 @@ void Scheduler::run() {
     if (due_since_ns_ == 0) due_since_ns_ = now_ns();
     const std::int64_t waited_ms = (now_ns() - due_since_ns_) / 1'000'000;
     if (due_.size() < live_.size() && waited_ms < config_.scheduler.max_wait_ms) {
-      table_.work().wait(static_cast<int>(config_.scheduler.max_wait_ms - waited_ms));
+      const std::chrono::milliseconds left(config_.scheduler.max_wait_ms - waited_ms);
+      if (live_.size() > kManyStreams)
+        std::this_thread::sleep_for(left);
+      else
+        table_.work().wait(static_cast<int>(left.count()));
       continue;
     }
     due_since_ns_ = 0;
     // Few streams may catch up in long steps; many take a chunk each, so that no step holds up the others.
     const std::size_t most = std::clamp(max_samples / due_.size(), chunk_samples_, max_samples);
-    for (std::size_t at = 0; at < due_.size() && !stopping_; at += max_batch)
-      step(std::span(due_).subspan(at, std::min(max_batch, due_.size() - at)), most);
+    for (std::size_t at = 0; at < due_.size() && !stopping_; at += max_batch_)
+      step(std::span(due_).subspan(at, std::min(max_batch_, due_.size() - at)), most);
     std::erase_if(live_, [](const Stream* stream) { return stream == nullptr; });
     consumed_.raise();
   }
@@ -140,20 +196,21 @@ void Scheduler::step(std::span<Stream* const> batch, std::size_t most_samples) {
   std::size_t total = 0;
   for (std::size_t row = 0; row < batch.size(); ++row) {
     Stream& stream = *batch[row];
-    // No sample behind a mark before the mark: hotwords hold from their very place on. The backlog first: a mark
-    // that comes after it stands behind all of it.
+    // No sample behind a mark before the mark: hotwords hold from their very place on. The backlog first: a
+    // mark that comes after it stands behind all of it.
     std::size_t most = std::min(most_samples, stream.backlog());
     const Mark* mark = stream.next_mark();
     if (mark != nullptr) most = std::min<std::size_t>(most, mark->position - stream.heard());
     const bool ends = mark != nullptr && mark->kind == Mark::Kind::End;
-    const auto samples = std::span(samples_).subspan(row * engine_.options().max_samples, most);
+    const auto samples = std::span(samples_).subspan(row * most_samples, most);
     const std::size_t taken = stream.take(samples);
     total += taken;
     inputs_.push_back({stream.slot(), samples.first(taken), ends && mark->position <= stream.heard()});
   }
-  const std::int64_t start = now_ns();
+  step_begin_ns_ = now_ns();
   engine_.step(inputs_, outputs_);
-  metrics_.step_seconds.observe(static_cast<double>(now_ns() - start) / 1e9);
+  step_end_ns_ = now_ns();
+  metrics_.step_seconds.observe(static_cast<double>(step_end_ns_ - step_begin_ns_) / 1e9);
   metrics_.batch_streams.observe(static_cast<double>(batch.size()));
   metrics_.steps.Increment();
   metrics_.audio_seconds.Increment(static_cast<double>(total) / engine_.config().sample_rate);
@@ -194,6 +251,16 @@ void Scheduler::hear(Stream& stream, const StreamInput& input, const StreamOutpu
   }
   tell_partial(stream, accepted, false);
   watch_lag(stream, accepted);
+  trace(stream, accepted);
+}
+
+void Scheduler::trace(const Stream& stream, std::int64_t accepted_ns) {
+  Tracer& tracer = metrics_.tracer;
+  if (!tracer.wants(stream.slot())) return;
+  const std::int64_t end = stream.source_position(static_cast<std::int64_t>(stream.heard()));
+  tracer.record(stream.slot(), {Tracer::Stage::Wait, accepted_ns, step_begin_ns_, end});
+  tracer.record(stream.slot(), {Tracer::Stage::Step, step_begin_ns_, step_end_ns_, end});
+  tracer.record(stream.slot(), {Tracer::Stage::Readout, step_end_ns_, now_ns(), end});
 }
 
 void Scheduler::tell_partial(Stream& stream, std::int64_t accepted_ns, bool must) {
@@ -214,7 +281,8 @@ void Scheduler::tell_partial(Stream& stream, std::int64_t accepted_ns, bool must
 }
 
 void Scheduler::tell_encodings(Stream& stream, const StreamOutput& output, std::int64_t accepted_ns) {
-  if (!stream.info().encodings || output.encodings == nullptr || output.frames == 0) return;
+  if (stream.info().encodings == EncodingFormat::None || output.encodings == nullptr || output.frames == 0)
+    return;
   const ModelConfig& model = engine_.config();
   Result told = result(stream, output.first_frame * model.frame_hop(),
                        (output.first_frame + output.frames) * model.frame_hop(), accepted_ns);
@@ -229,10 +297,15 @@ void Scheduler::measure_level(Stream& stream, std::span<const float> samples) {
   if (level_samples_ == 0) return;
   Stream::Listening& listening = stream.listening();
   std::int64_t at = static_cast<std::int64_t>(stream.heard() - samples.size());
-  for (float sample : samples) {
-    listening.level_squares += static_cast<double>(sample) * sample;
-    listening.level_peak = std::max(listening.level_peak, std::abs(sample));
-    if (++at - listening.level_begin < level_samples_) continue;
+  while (!samples.empty()) {
+    const auto count = std::min<std::size_t>(
+        samples.size(), static_cast<std::size_t>(listening.level_begin + level_samples_ - at));
+    const Eigen::Map<const Eigen::ArrayXf> part(samples.data(), static_cast<Eigen::Index>(count));
+    listening.level_squares += part.cast<double>().square().sum();
+    listening.level_peak = std::max(listening.level_peak, part.abs().maxCoeff());
+    samples = samples.subspan(count);
+    at += static_cast<std::int64_t>(count);
+    if (at - listening.level_begin < level_samples_) return;
     Result told = result(stream, listening.level_begin, at, stream.accepted_ns(stream.heard()));
     told.body = LevelBody{std::sqrt(listening.level_squares / static_cast<double>(level_samples_)),
                           listening.level_peak};
@@ -280,6 +353,9 @@ Result Scheduler::result(const Stream& stream, std::int64_t model_begin, std::in
   told.begin = stream.source_position(model_begin);
   told.end = stream.source_position(model_end);
   told.accepted_ns = accepted_ns;
+  told.step_begin_ns = step_begin_ns_;
+  told.step_end_ns = step_end_ns_;
+  told.queued_ns = now_ns();
   return told;
 }
 

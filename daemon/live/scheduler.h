@@ -31,6 +31,7 @@ class Scheduler {
   void stop();  // after the step that runs; streams that are left stay unfinished
 
  private:
+  void measure_capacity();
   void run();
   void adopt();                     // streams that were opened
   bool is_due(Stream& stream);      // has a chunk, or a mark to reach
@@ -41,6 +42,7 @@ class Scheduler {
   void tell_partial(Stream& stream, std::int64_t accepted_ns, bool must);
   void tell_encodings(Stream& stream, const StreamOutput& output, std::int64_t accepted_ns);
   void watch_lag(Stream& stream, std::int64_t accepted_ns);
+  void trace(const Stream& stream, std::int64_t accepted_ns);
   void close(Stream& stream, const Mark& end);
   Result result(const Stream& stream, std::int64_t model_begin, std::int64_t model_end,
                 std::int64_t accepted_ns) const;
@@ -55,11 +57,13 @@ class Scheduler {
   const std::int64_t level_samples_;
   std::vector<Stream*> live_;
   std::vector<Stream*> due_;
-  std::vector<float> samples_;  // (max_batch, max_samples)
+  const std::size_t max_batch_;
+  std::vector<float> samples_;  // (max_batch_, chunk), or fewer rows of more
   std::vector<StreamInput> inputs_;
   std::vector<StreamOutput> outputs_;
   std::vector<Segment> ended_;
-  std::int64_t due_since_ns_ = 0;  // 0: nothing is
+  std::int64_t due_since_ns_ = 0;                     // 0: nothing is
+  std::int64_t step_begin_ns_ = 0, step_end_ns_ = 0;  // the last one
   std::size_t behind_ = 0;
   std::atomic<bool> stopping_{false};
   std::thread thread_;

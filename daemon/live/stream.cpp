@@ -67,6 +67,10 @@ bool Stream::write(std::span<const float> interleaved) noexcept {
   announce(frames);
   for (std::size_t at = 0; at < frames; at += kBlockFrames) {
     const std::size_t count = std::min(kBlockFrames, frames - at);
+    if (channels == 1) {
+      resample(interleaved.subspan(at, count));
+      continue;
+    }
     for (std::size_t i = 0; i < count; ++i) {
       const float* frame = interleaved.data() + (at + i) * channels;
       if (info_.channel > 0) {
@@ -77,7 +81,7 @@ bool Stream::write(std::span<const float> interleaved) noexcept {
       for (std::size_t c = 0; c < channels; ++c) sum += frame[c];
       mono_[i] = sum / static_cast<float>(channels);
     }
-    resample(count);
+    resample(std::span(mono_).first(count));
   }
   if (ring_.size() >= chunk_samples_) scheduler_.raise();
   return true;
@@ -90,7 +94,7 @@ bool Stream::write_gap(std::uint64_t frames, GapReason reason) noexcept {
   mono_.fill(0);
   for (std::uint64_t left = frames; left > 0;) {
     const std::size_t count = static_cast<std::size_t>(std::min<std::uint64_t>(left, kBlockFrames));
-    resample(count);
+    resample(std::span(mono_).first(count));
     left -= count;
   }
   Mark gap{.kind = Mark::Kind::Gap, .position = ring_.written(), .accepted_ns = now_ns()};
@@ -145,8 +149,8 @@ std::int64_t Stream::source_position(std::int64_t model_position) const noexcept
   return std::min(position, static_cast<std::int64_t>(accepted_frames()));
 }
 
-void Stream::resample(std::size_t frames) noexcept {
-  const std::size_t made = filter_->process(resampler_, std::span(mono_).first(frames), resampled_);
+void Stream::resample(std::span<const float> mono) noexcept {
+  const std::size_t made = filter_->process(resampler_, mono, resampled_);
   ring_.push(std::span<const float>(resampled_).first(made));  // the credit has seen to its room
 }
 

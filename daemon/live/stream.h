@@ -46,8 +46,8 @@ class Stream {
   const StreamInfo& info() const noexcept { return info_; }  // constant from opening to retirement
 
   // ---- table, while neither other party knows the stream
-  // `filter` converts info.rate to the model's rate and outlives the stream, as do `hotwords`, which it begins
-  // with (null: none).
+  // `filter` converts info.rate to the model's rate and outlives the stream, as do `hotwords`, which it
+  // begins with (null: none).
   void prepare(StreamInfo info, const dsp::ResamplerFilter& filter, const Hotwords* hotwords);
 
   // ---- producer
@@ -67,8 +67,8 @@ class Stream {
   // many marks wait.
   bool flush(std::uint64_t token) noexcept;
 
-  // These are favoured, instead of those before, in what comes out after everything written so far; null: none.
-  // False, and `hotwords` stay the caller's, when too many marks wait.
+  // These are favoured, instead of those before, in what comes out after everything written so far; null:
+  // none. False, and `hotwords` stay the caller's, when too many marks wait.
   bool set_hotwords(std::unique_ptr<const Hotwords>& hotwords) noexcept;
 
   // Everything written is still heard; then a ClosedBody. The producer must not touch the stream afterwards.
@@ -103,7 +103,7 @@ class Stream {
     explicit Listening(Readout r) : readout(std::move(r)) {}
     Readout readout;
     std::unique_ptr<const Hotwords> hotwords;  // those that a producer brought
-    std::size_t partial_words = 0;  // of the open segment, when its last partial was made
+    std::size_t partial_words = 0;             // of the open segment, when its last partial was made
     std::string partial_tentative;
     std::int64_t level_begin = 0;  // model samples: where the running level began
     double level_squares = 0;
@@ -124,7 +124,7 @@ class Stream {
   static constexpr std::size_t kBlockFrames = 1'024;
   static constexpr std::size_t kMarks = 64;
 
-  void resample(std::size_t frames) noexcept;    // of mono_, into the ring
+  void resample(std::span<const float> mono) noexcept;  // at most kBlockFrames, into the ring
   void announce(std::uint64_t frames) noexcept;  // before they are in the ring, so that who reads them knows
   bool mark(const Mark& mark) noexcept;
 

@@ -85,6 +85,10 @@ std::optional<Refusal> StreamTable::refusing_locked() const {
   if (behind_ > 0)
     return Refusal{"full", "the engine is behind with " + std::to_string(behind_) + " of " +
                                std::to_string(by_name_.size()) + " streams; try again later"};
+  if (capacity_ > 0 && by_name_.size() >= capacity_)
+    return Refusal{"full", "the engine was measured to carry " + std::to_string(capacity_) + " streams at " +
+                               "limits.load_percent, and has " + std::to_string(by_name_.size()) +
+                               "; try again later, or elsewhere"};
   if (pool_.available() == 0)
     return Refusal{"full", "all " + std::to_string(streams_.size()) +
                                " streams are in use; try again later, or raise limits.streams"};
@@ -132,14 +136,24 @@ std::vector<StreamStatus> StreamTable::list() const {
   std::lock_guard lock(mutex_);
   std::vector<StreamStatus> all;
   all.reserve(by_name_.size());
-  for (const auto& [name, stream] : by_name_)
-    all.push_back({.info = stream->info(),
-                   .ending = stream->ending(),
-                   .accepted_frames = stream->accepted_frames(),
-                   .heard = stream->heard(),
-                   .backlog = stream->backlog(),
-                   .finals = stream->segments()});
+  for (const auto& [name, stream] : by_name_) all.push_back(status(*stream));
   return all;
+}
+
+std::optional<StreamStatus> StreamTable::find(const std::string& name) const {
+  std::lock_guard lock(mutex_);
+  auto found = by_name_.find(name);
+  return found == by_name_.end() ? std::nullopt : std::optional(status(*found->second));
+}
+
+StreamStatus StreamTable::status(const Stream& stream) {
+  return {.info = stream.info(),
+          .ending = stream.ending(),
+          .accepted_frames = stream.accepted_frames(),
+          .heard = stream.heard(),
+          .backlog = stream.backlog(),
+          .finals = stream.segments(),
+          .slot = stream.slot()};
 }
 
 std::size_t StreamTable::live() const {
@@ -165,6 +179,16 @@ bool StreamTable::draining() const {
 void StreamTable::set_behind(std::size_t streams) {
   std::lock_guard lock(mutex_);
   behind_ = streams;
+}
+
+void StreamTable::set_capacity(std::size_t streams) {
+  std::lock_guard lock(mutex_);
+  capacity_ = streams;
+}
+
+std::size_t StreamTable::capacity() const {
+  std::lock_guard lock(mutex_);
+  return capacity_;
 }
 
 bool StreamTable::wait_until_empty(std::chrono::steady_clock::time_point deadline) {

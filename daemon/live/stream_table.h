@@ -38,12 +38,14 @@ struct StreamStatus {
   std::uint64_t heard = 0;            // model samples
   std::size_t backlog = 0;            // model samples
   std::int64_t finals = 0;
+  std::uint32_t slot = 0;
 };
 
 // Owns the streams; any thread. Everything is allocated at construction but the filters of unusual rates.
 class StreamTable {
  public:
-  // Streams begin with `hotwords` (null: none); `devices` is Engine::devices(). All references must outlive it.
+  // Streams begin with `hotwords` (null: none); `devices` is Engine::devices(). All references must outlive
+  // it.
   StreamTable(const Config& config, const ModelConfig& model, const Decoding& decoding,
               const Hotwords* hotwords, std::uint32_t devices = 1);
 
@@ -63,6 +65,7 @@ class StreamTable {
   Wakeup& work() { return opened_.filled(); }
 
   std::vector<StreamStatus> list() const;
+  std::optional<StreamStatus> find(const std::string& name) const;
   std::size_t live() const;
   std::size_t slots() const { return streams_.size(); }
 
@@ -70,6 +73,10 @@ class StreamTable {
   void set_draining(bool on);                   // refuse new streams
   bool draining() const;
   void set_behind(std::size_t streams);  // how many lag too far: while there are any, no more come in
+
+  // How many live streams the engine carries; more are refused. 0 (and at first): not known.
+  void set_capacity(std::size_t streams);
+  std::size_t capacity() const;
 
   // Why no stream would be let in now, if so.
   std::optional<Refusal> refusing() const;
@@ -85,6 +92,7 @@ class StreamTable {
  private:
   std::variant<Stream*, Refusal> claim(StreamInfo&& wanted, std::int64_t owner_streams);  // under the lock
   std::optional<Refusal> refusing_locked() const;
+  static StreamStatus status(const Stream& stream);
   std::string free_name();
   const dsp::ResamplerFilter& filter(int rate, std::uint32_t slot);
 
@@ -104,6 +112,7 @@ class StreamTable {
   std::uint64_t last_name_ = 0;
   bool draining_ = false;
   std::size_t behind_ = 0;
+  std::size_t capacity_ = 0;  // 0: not known
   Counts counts_;
 };
 

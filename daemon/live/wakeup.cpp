@@ -19,6 +19,7 @@ Wakeup::~Wakeup() {
 }
 
 void Wakeup::raise() noexcept {
+  if (raised_.exchange(true)) return;
   // It fails only when the count is at its limit, and then it is raised already.
   [[maybe_unused]] auto written = ::eventfd_write(descriptor_, 1);
 }
@@ -26,6 +27,9 @@ void Wakeup::raise() noexcept {
 void Wakeup::clear() noexcept {
   eventfd_t count;
   ::eventfd_read(descriptor_, &count);
+  // After the read, or it could take away what was written since. Who raises it from here on writes again;
+  // who found it raised before did so with what the caller is going to see now.
+  raised_.exchange(false);
 }
 
 bool Wakeup::wait(int milliseconds) noexcept {

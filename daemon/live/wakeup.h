@@ -1,10 +1,13 @@
 // A flag that one thread raises and another waits for beside its sockets.
 #pragma once
 
+#include <atomic>
+
 namespace sidewinder::live {
 
 // An eventfd. raise() from any thread, async-signal-safe and without blocking; the rest from the waiting
-// thread.
+// thread, which clears it first and then looks at what it was raised for. Raised already, it costs no system
+// call.
 class Wakeup {
  public:
   Wakeup();  // throws std::system_error
@@ -19,6 +22,7 @@ class Wakeup {
 
  private:
   int descriptor_;
+  std::atomic<bool> raised_{false};
 };
 
 }  // namespace sidewinder::live

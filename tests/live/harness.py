@@ -102,7 +102,7 @@ class Daemon:
 
     def control(self, **request):
         validate("control", {"v": 1, **request}, request["type"] + "_request" if request["type"] in
-                 ("list", "stats", "history", "access") else None)
+                 ("list", "stats", "history", "access", "devices") else None)
         return self.control_raw(json.dumps({"v": 1, **request}).encode())
 
     def control_raw(self, *frames):

@@ -62,7 +62,7 @@ TEST(Protocol, ReadsOpen) {
   EXPECT_EQ(reason(R"("rate":4000,"format":"s16le")"), "bad_format");
   EXPECT_EQ(reason(R"("rate":16000,"format":"mp3")"), "bad_format");
   EXPECT_EQ(reason(R"("rate":16000,"format":"s16le","channel":2)"), "bad_format");
-  EXPECT_EQ(reason(R"("rate":16000,"format":"s16le","encodings":"float16")"), "bad_format");
+  EXPECT_EQ(reason(R"("rate":16000,"format":"s16le","encodings":"float64")"), "bad_format");
   EXPECT_EQ(reason(R"("rate":16000,"format":"s16le","stream":"")"), "bad_name");
   EXPECT_EQ(reason(R"("rate":16000)"), "bad_message");
   EXPECT_EQ(reason(R"("rate":16000,"format":"s16le","channels":33)"), "bad_message");

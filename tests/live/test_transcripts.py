@@ -153,23 +153,23 @@ def test_levels(start):
 def test_encodings(start, stereo):
     daemon = start(engine={"encodings": True})
     subscriber = Subscriber(daemon)
-    for name, frames in ("a", 700), ("b", 3000):
+    bodies = {}
+    for name, frames, dtype, size in ("a", 700, "float32", 4), ("b", 3000, "float32", 4), ("h", 1100, "float16", 2):
         feeder = Feeder(daemon)
-        feeder.open(name, rate=44100, channels=2, encodings="float32")
+        feeder.open(name, rate=44100, channels=2, encodings=dtype)
         feeder.feed(stereo, frames=frames)
         feeder.close()
         subscriber.until_closed(name)
-    bodies = []
-    for name in "ab":
-        expected, body = 0, b""
+        expected, bodies[name] = 0, b""
         for message in subscriber.of("encodings", name):
-            assert message["first_frame"] == expected
+            assert message["first_frame"] == expected and message["dtype"] == dtype
             expected += message["frames"]
             part = subscriber.bodies[name, message["epoch"], message["seq"]]
-            assert len(part) == message["frames"] * message["d_model"] * 4
-            body += part
-        bodies.append(body)
-    assert bodies[0] == bodies[1] != b""  # the same bits however it was cut
+            assert len(part) == message["frames"] * message["d_model"] * size
+            bodies[name] += part
+    assert bodies["a"] == bodies["b"] != b""  # the same bits however it was cut
+    values = struct.unpack(f"<{len(bodies['a']) // 4}f", bodies["a"])
+    assert struct.pack(f"<{len(values)}e", *values) == bodies["h"]  # rounded to nearest, ties to even
 
 
 def test_files(daemon, stereo_offline):

@@ -57,7 +57,7 @@ class SenderCore:
         format: str = "s16le",
         channels: int = 1,
         channel: Optional[int] = None,
-        encodings: bool = False,
+        encodings: Union[bool, str] = False,
         hotwords: Optional[Hotwords] = None,
         reopen: bool = True,
         address: str = INGEST,
@@ -74,7 +74,7 @@ class SenderCore:
         if channel is not None:
             self._format["channel"] = channel
         if encodings:
-            self._format["encodings"] = "float32"
+            self._format["encodings"] = "float32" if encodings is True else encodings
         self._hotwords = None if hotwords is None else _phrases(hotwords)
         self._frame_bytes = SAMPLE_BYTES[format] * channels
         self._reopen = reopen

@@ -128,7 +128,7 @@ class Closed(Result):
 
 @dataclass(frozen=True)
 class Encodings(Result):
-    """Output of the encoder: `numpy.frombuffer(e.data, "<f4").reshape(e.frames, e.d_model)`."""
+    """Output of the encoder: `numpy.frombuffer(e.data, e.dtype).reshape(e.frames, e.d_model)`; little-endian."""
 
     first_frame: int
     frames: int

@@ -53,7 +53,9 @@ class Sender(SenderCore):
 
     stream: its name (None: the daemon chooses one; `self.stream`). rate: Hz. format: `u8`, `s16le`, `s24le`, `s32le`,
     `f32le` or `f64le`, interleaved. channel: take this one (from 1) instead of a mix. encodings: publish the encoder's
-    output too. hotwords: phrases to favour instead of the daemon's own, or a mapping of phrases to boosts (1 is usual, at most 10). reopen: when a restarted daemon does not know the stream any more, begin a new epoch with what it had
+    output too (True or "float32", or "float16"). hotwords: phrases to favour instead of the daemon's own, or a mapping of
+    phrases to boosts (1 is usual, at most 10). reopen: when a restarted daemon does not know the stream any more, begin a
+    new epoch with what it had
     not accepted; otherwise that raises `StreamClosed`.
 
     Takes audio as fast as the daemon lets it: pace it yourself if it is not live. After a lost connection the stream is
