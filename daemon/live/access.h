@@ -12,7 +12,8 @@
 namespace sidewinder::live {
 
 // What control.permissions may name, beside "*".
-inline constexpr const char* kControlVerbs[] = {"list", "open", "close", "drain", "stats", "history"};
+inline constexpr const char* kControlVerbs[] = {"list",  "open",    "close",   "drain",
+                                                "stats", "history", "devices", "trace"};
 
 // One [keys.NAME] of the config. A limit of 0 is none.
 struct KeyRules {
