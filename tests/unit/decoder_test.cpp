@@ -22,6 +22,7 @@ constexpr int kVocab = 4;
 ModelConfig tiny_config() {
   ModelConfig config = default_model().config;
   config.vocab_size = kVocab;
+  config.words = {};  // times and confidences as they are
   return config;
 }
 
