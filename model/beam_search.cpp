@@ -110,6 +110,8 @@ class BeamSearchDecoder final : public Decoder {
     return {text_, words_.begin_of(best.tokens[0].first_frame), words_.would_continue(best.tokens[0].id)};
   }
 
+  int pause_frames() const noexcept override { return options_.pause_frames; }
+
   void set_hotwords(const Hotwords* hotwords) noexcept override {
     forget_hotwords();
     hotwords_ = hotwords;

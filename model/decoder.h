@@ -36,14 +36,17 @@ class Decoder {
   // Settles all that is open: at the stream's end, or at a pause, after which it may go on.
   virtual void finish(std::vector<Word>& settled) = 0;
 
+  // Frames of blank after which finish() decides nothing that later frames could have changed.
+  virtual int pause_frames() const noexcept { return 1; }
+
   virtual Tentative tentative() const noexcept = 0;
 
-  // From the next frame on these phrases are favoured, or none (null); what was settled stays. `hotwords` must
-  // outlive their use. A decoder that can't favour any ignores them.
+  // From the next frame on these phrases are favoured, or none (null); what was settled stays. `hotwords`
+  // must outlive their use. A decoder that can't favour any ignores them.
   virtual void set_hotwords(const Hotwords*) noexcept {}
 
-  // The decoder's part of the state capsule: a fixed number of bytes for each kind of decoder. Hotwords are not
-  // in it: whoever loads a state sets those that the stream had first.
+  // The decoder's part of the state capsule: a fixed number of bytes for each kind of decoder. Hotwords are
+  // not in it: whoever loads a state sets those that the stream had first.
   virtual std::size_t state_bytes() const noexcept = 0;
   virtual void save(std::span<std::byte> into) const noexcept = 0;
   virtual void load(std::span<const std::byte> state) noexcept = 0;
@@ -56,26 +59,27 @@ std::unique_ptr<Decoder> make_best_path_decoder(const ModelConfig& config, const
 // What the beam search weighs; every number is read from the model folder's decoder.json (decoding.h). Scores
 // are natural logs.
 struct BeamOptions {
-  int beam = 16;                // hypotheses kept, at most kMostBeam
-  int frame_tokens = 12;        // tokens tried a frame, at most kMostFrameTokens
-  float token_threshold = 9;    // a token this far below its frame's best is not tried
-  float beam_threshold = 10;    // a hypothesis this far below the best is dropped
-  float lm_weight = 0;          // of the language model's log probability
-  float token_bonus = 0;        // added for each token
-  float word_bonus = 0;         // added for each word's first token
-  float hotword_weight = 1;     // of the hotwords' boosts
-  int pause_frames = 10;        // so many frames of blank settle all that is open but the last word's end
-  int settle_frames = 50;       // a token is settled at the latest so many frames after it began
+  int beam = 16;              // hypotheses kept, at most kMostBeam
+  int frame_tokens = 12;      // tokens tried a frame, at most kMostFrameTokens
+  float token_threshold = 9;  // a token this far below its frame's best is not tried
+  float beam_threshold = 10;  // a hypothesis this far below the best is dropped
+  float lm_weight = 0;        // of the language model's log probability
+  float token_bonus = 0;      // added for each token
+  float word_bonus = 0;       // added for each word's first token
+  float hotword_weight = 1;   // of the hotwords' boosts
+  int pause_frames = 10;      // so many frames of blank settle all that is open but the last word's end
+  int settle_frames = 50;     // a token is settled at the latest so many frames after it began
 
   static constexpr int kMostBeam = 64;
   static constexpr int kMostFrameTokens = 64;
   static constexpr int kMostSettleFrames = 100;
 };
 
-// CTC prefix beam search (Hannun et al. 2014, algorithm 1), without a lexicon: a hypothesis is any row of tokens.
-// `lm` (null: none) is fused token by token (shallow fusion), so it weighs a word while it is being spoken. What
-// all hypotheses agree on is settled; what they do not agree on for settle_frames is decided for the best one,
-// which bounds memory and delay. Needs StreamOutput::log_probs. tokenizer and lm must outlive the decoder.
+// CTC prefix beam search (Hannun et al. 2014, algorithm 1), without a lexicon: a hypothesis is any row of
+// tokens. `lm` (null: none) is fused token by token (shallow fusion), so it weighs a word while it is being
+// spoken. What all hypotheses agree on is settled; what they do not agree on for settle_frames is decided for
+// the best one, which bounds memory and delay. Needs StreamOutput::log_probs. tokenizer and lm must outlive
+// the decoder.
 std::unique_ptr<Decoder> make_beam_search_decoder(const ModelConfig& config, const Tokenizer& tokenizer,
                                                   const NGram* lm, const BeamOptions& options);
 

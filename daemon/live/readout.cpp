@@ -28,7 +28,8 @@ Readout::Readout(const ModelConfig& config, const Decoding& decoding, const Endp
 }
 
 void Readout::set_endpoint(const Endpoint& endpoint) noexcept {
-  silence_frames_ = std::max<std::int64_t>(1, endpoint.silence_ms * rate_ / 1000 / hop_);
+  silence_frames_ =
+      std::max<std::int64_t>(decoder_->pause_frames(), endpoint.silence_ms * rate_ / 1000 / hop_);
   max_samples_ = endpoint.max_segment_ms * rate_ / 1000;
 }
 

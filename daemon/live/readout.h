@@ -15,7 +15,7 @@ namespace sidewinder::live {
 
 // When a segment ends, in milliseconds of audio.
 struct Endpoint {
-  std::int64_t silence_ms = 800;         // frames of blank after speech; at least one frame
+  std::int64_t silence_ms = 800;         // frames of blank after speech; at least Decoder::pause_frames()
   std::int64_t max_segment_ms = 30'000;  // and then at the next word's start
 };
 
@@ -35,8 +35,7 @@ struct Segment {
 std::string committed_text(const Segment& segment);
 
 // Thread rule: one thread at a time. The segments depend on the frames alone, not on how they were cut into
-// calls; their words are those of the offline decoder, as long as a pause that ends a segment is no shorter
-// than one that settles the decoder (BeamOptions::pause_frames). `decoding` must outlive it.
+// calls; their words are those of the offline decoder. `decoding` must outlive it.
 class Readout {
  public:
   Readout(const ModelConfig& config, const Decoding& decoding, const Endpoint& endpoint);

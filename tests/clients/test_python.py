@@ -329,14 +329,19 @@ def test_hotwords(shared_daemon, quilter, transcribed):
     def change(one):
         assert one.set_hotwords({favoured: 10, "zebra": 0.5}, timeout=LONG) == 2
         one.send(quilter, timeout=LONG)
+
+    def take_back(one):
         assert one.set_hotwords([], timeout=LONG) == 0
+        one.send(quilter, timeout=LONG)
 
     def plain(one):
         one.send(quilter, timeout=LONG)
 
     expected = words("hot", plain, hotwords={favoured: 10, "zebra": 0.5})
-    assert expected != words("plain", plain)
+    without = words("plain", plain)
+    assert expected != without
     assert words("changed", change) == expected
+    assert words("taken-back", take_back, hotwords={favoured: 10}) == without
     with sender(shared_daemon, "bad") as one:
         for bad in ["route 66"], {"bath": 11}, [""] * 2:
             with pytest.raises(sidewinder.RequestError) as error:

@@ -373,7 +373,15 @@ class SenderCore:
             self._held_until = time.monotonic() + header["retry_ms"] / 1000
             self._rewind(header["seq"])
         else:
+            if "seq" in header:
+                self._give_up(header["seq"])
             self._failure = error
+
+    def _give_up(self, seq: int) -> None:
+        """The audio from there on is not sent again: it would be refused again."""
+        while self._first + len(self._kept) > max(seq, self._first):
+            self._frames -= self._kept.pop().frames
+        self._sent = min(self._sent, self._first + len(self._kept))
 
     def _rewind(self, seq: int) -> None:
         if self._first <= seq < self._sent:
