@@ -335,9 +335,10 @@ struct GoldenPunctuation : testing::Test {
 
 TEST_F(GoldenPunctuation, PiecesAreTheLongestThatFit) {
   std::size_t i = 0;
-  for (const std::string& word : words)
-    if (word != "/")
-      EXPECT_EQ(punctuator.pieces_of(word), golden["pieces"][i++].get<std::vector<std::int32_t>>()) << word;
+  for (const std::string& word : words) {
+    if (word == "/") continue;
+    EXPECT_EQ(punctuator.pieces_of(word), golden["pieces"][i++].get<std::vector<std::int32_t>>()) << word;
+  }
   EXPECT_EQ(i, golden["pieces"].size());
 }
 
