@@ -20,9 +20,8 @@ int read_settle_frames(const Fields& fields, const char* key) {
 }
 
 BeamOptions read_beam(const Fields& fields) {
-  refuse_unknown(fields,
-                 {"beam", "frame_tokens", "token_threshold", "beam_threshold", "lm_weight", "token_bonus",
-                  "word_bonus", "hotword_weight", "pause_frames", "settle_frames"});
+  refuse_unknown(fields, {"beam", "frame_tokens", "token_threshold", "beam_threshold", "lm_weight",
+                          "token_bonus", "word_bonus", "hotword_weight", "pause_frames", "settle_frames"});
   BeamOptions beam;
   beam.beam = fields.integer_or("beam", beam.beam, 1, BeamOptions::kMostBeam);
   beam.frame_tokens = fields.integer_or("frame_tokens", beam.frame_tokens, 1, BeamOptions::kMostFrameTokens);

@@ -1,5 +1,5 @@
-// How a model's output is decoded: decoder.json and the language model of a model folder, and the decoders made of
-// them.
+// How a model's output is decoded: decoder.json and the language model of a model folder, and the decoders
+// made of them.
 #pragma once
 
 #include <filesystem>

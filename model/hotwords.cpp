@@ -45,9 +45,10 @@ std::string spelling(const Hotword& word, const std::set<char>& letters, const s
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
     if (!letters.contains(c))
       throw HotwordError(where + printable(word.phrase) + " has " +
-                         (c >= '0' && c <= '9' ? "a digit; write numbers as words"
-                                               : "a character that the model does not know; write it with letters, "
-                                                 "spaces and apostrophes"));
+                         (c >= '0' && c <= '9'
+                              ? "a digit; write numbers as words"
+                              : "a character that the model does not know; write it with letters, "
+                                "spaces and apostrophes"));
     if (between) text += kWordStart;
     between = false;
     text += c;
@@ -158,7 +159,8 @@ Hotwords::Hotwords(std::span<const Hotword> phrases, const Tokenizer& tokenizer,
         const int most = depths[to] - (word_end ? ended_depths[to] : kept_depths[to]);
         State& leave = node.leave[word_end];
         leave = suffixes[to];
-        while (depths[static_cast<std::size_t>(leave)] > most) leave = suffixes[static_cast<std::size_t>(leave)];
+        while (depths[static_cast<std::size_t>(leave)] > most)
+          leave = suffixes[static_cast<std::size_t>(leave)];
       }
       open.push_back(target);
     }
@@ -190,8 +192,8 @@ float Hotwords::step(State& state, char letter) const noexcept {
 Hotwords::State Hotwords::child(State of, char letter) const noexcept {
   const Edge* begin = edges_.data() + nodes_[static_cast<std::size_t>(of)].first_edge;
   const Edge* end = edges_.data() + nodes_[static_cast<std::size_t>(of) + 1].first_edge;
-  const Edge* found =
-      std::lower_bound(begin, end, letter, [](const Edge& edge, char wanted) { return edge.letter < wanted; });
+  const Edge* found = std::lower_bound(begin, end, letter,
+                                       [](const Edge& edge, char wanted) { return edge.letter < wanted; });
   return found != end && found->letter == letter ? found->to : kNothing;
 }
 

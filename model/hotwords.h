@@ -23,22 +23,22 @@ struct Hotword {
   float boost = 1;     // how strongly it is favoured: 1 is usual, 2 twice as strong
 };
 
-// One phrase a line; behind it, after a tab, its boost if it is not 1. Empty lines and lines that begin with #
-// are skipped. `origin` names the text in errors. Throws HotwordError.
+// One phrase a line; behind it, after a tab, its boost if it is not 1. Empty lines and lines that begin with
+// # are skipped. `origin` names the text in errors. Throws HotwordError.
 std::vector<Hotword> parse_hotwords(std::string_view text, const std::string& origin);
 
-// Phrases compiled to an automaton over letters (Aho and Corasick 1975), so that it does not matter into which
-// pieces a word falls apart. A phrase matches whole words only. While one is being spoken its hypothesis carries
-// a bonus of boost for each letter so far, which is taken back if the phrase does not come to its end.
-// Immutable after construction; any thread. A step costs the same however many phrases there are.
+// Phrases compiled to an automaton over letters (Aho and Corasick 1975), so that it does not matter into
+// which pieces a word falls apart. A phrase matches whole words only. While one is being spoken its
+// hypothesis carries a bonus of boost for each letter so far, which is taken back if the phrase does not come
+// to its end. Immutable after construction; any thread. A step costs the same however many phrases there are.
 class Hotwords {
  public:
   static constexpr std::size_t kMostPhrases = 2'000;
   static constexpr std::size_t kMostPhraseBytes = 100;
   static constexpr float kMostBoost = 10;
 
-  // Throws HotwordError: no phrase, too many, a phrase that is empty, too long or has a character that is in none of
-  // the tokenizer's pieces, a boost that is not from 0 (exclusive) to kMostBoost. `origin` as above.
+  // Throws HotwordError: no phrase, too many, a phrase that is empty, too long or has a character that is in
+  // none of the tokenizer's pieces, a boost that is not from 0 (exclusive) to kMostBoost. `origin` as above.
   Hotwords(std::span<const Hotword> phrases, const Tokenizer& tokenizer, const std::string& origin);
 
   using State = std::int32_t;  // a node: how much of which phrases has been heard
@@ -58,8 +58,9 @@ class Hotwords {
   struct Node {
     std::int32_t first_edge = 0;  // edges_[first_edge] to edges_[next node's first_edge - 1]
     float value = 0;              // bonus carried here
-    // What stays of it if the next letter leads away (a phrase that has ended), and the node to go on from: of the
-    // longest suffix that is one and has none of the letters that stay. The second of each if a word ends here.
+    // What stays of it if the next letter leads away (a phrase that has ended), and the node to go on from:
+    // of the longest suffix that is one and has none of the letters that stay. The second of each if a word
+    // ends here.
     float kept[2] = {0, 0};
     State leave[2] = {0, 0};
   };
@@ -78,8 +79,8 @@ class Hotwords {
   std::uint64_t identity_ = 0;
 };
 
-// A file of phrases as parse_hotwords() takes them. Throws HotwordError, also when it can't be read or has over
-// 1 MiB.
+// A file of phrases as parse_hotwords() takes them. Throws HotwordError, also when it can't be read or has
+// over 1 MiB.
 Hotwords load_hotwords(const std::filesystem::path& file, const Tokenizer& tokenizer);
 
 }  // namespace sidewinder

@@ -17,8 +17,8 @@ std::string read_json_file(const std::filesystem::path& file);
 // Throws ModelError: no JSON, or nested too deeply.
 nlohmann::json parse_json(std::string_view text, const std::string& origin);
 
-// Reads fields of one JSON object and says which field broke which rule: every function throws ModelError. The
-// object must outlive it.
+// Reads fields of one JSON object and says which field broke which rule: every function throws ModelError.
+// The object must outlive it.
 class Fields {
  public:
   Fields(const nlohmann::json& object, std::string origin, std::string prefix);

@@ -24,8 +24,8 @@ const T* column(const std::map<std::string, TensorView>& tensors, const char* na
   if (found == tensors.end()) fail(origin, tensor_text(name) + " is missing");
   const TensorView& view = found->second;
   if (view.dtype != type || view.shape.size() != 1 || view.shape[0] != size)
-    fail(origin, tensor_text(name) + " must be " + dtype_name(type) + " [" + std::to_string(size) + "], not " +
-                     dtype_name(view.dtype) + " " + shape_text(view.shape));
+    fail(origin, tensor_text(name) + " must be " + dtype_name(type) + " [" + std::to_string(size) +
+                     "], not " + dtype_name(view.dtype) + " " + shape_text(view.shape));
   if (reinterpret_cast<std::uintptr_t>(view.bytes.data()) % sizeof(T) != 0)
     fail(origin, tensor_text(name) + " is not aligned to its elements");
   return reinterpret_cast<const T*>(view.bytes.data());
@@ -58,8 +58,7 @@ void NGram::check(const std::string& origin, int vocab_size) const {
   for (int i = 0; i < kValues; ++i)
     if (!std::isfinite(log_prob_values_[i]) || !std::isfinite(backoff_values_[i]))
       fail(origin, "a value is not finite");
-  if (first_child_[0] != 1 || first_child_[nodes_] != nodes_)
-    fail(origin, "the nodes are not one tree");
+  if (first_child_[0] != 1 || first_child_[nodes_] != nodes_) fail(origin, "the nodes are not one tree");
   for (std::int32_t i = 0; i < nodes_; ++i) {
     if (first_child_[i + 1] < first_child_[i] || first_child_[i + 1] > nodes_ || first_child_[i] <= i)
       fail(origin, "node " + std::to_string(i) + "'s children are not behind it");

@@ -1,6 +1,6 @@
 // An n-gram language model over the recogniser's pieces, mapped into memory. Katz-style back-off as in ARPA
-// files: log p(w | h) is the n-gram's own value if it is listed, else h's back-off plus log p(w | h without its
-// first piece).
+// files: log p(w | h) is the n-gram's own value if it is listed, else h's back-off plus log p(w | h without
+// its first piece).
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,8 @@ class NGram {
   using State = std::int32_t;
   static constexpr State kEmpty = 0;  // no context
 
-  // Maps the file and checks it: shapes, and that every index leads to an earlier level or into the tree. Throws
-  // ModelError.
+  // Maps the file and checks it: shapes, and that every index leads to an earlier level or into the tree.
+  // Throws ModelError.
   NGram(const std::filesystem::path& file, int vocab_size);
 
   // Natural log of the token's probability after `context`; `next` is the context with it. Tokens: 1 to

@@ -139,8 +139,10 @@ void add_transcribe_command(CLI::App& app, std::function<int()>& run) {
       command, "-d,--decoder", options.decoding.kind,
       {{"auto", std::nullopt}, {"best-path", DecoderKind::BestPath}, {"beam", DecoderKind::Beam}},
       "auto (default): as the model's decoder.json says; best-path or beam");
-  command->add_option("--stability", options.decoding.stability,
-                      "How soon words settle: a profile of the model's decoder.json; does not matter to best-path")
+  command
+      ->add_option(
+          "--stability", options.decoding.stability,
+          "How soon words settle: a profile of the model's decoder.json; does not matter to best-path")
       ->type_name("NAME");
   command
       ->add_option("--hotwords", arguments->hotwords,

@@ -26,11 +26,11 @@ struct TranscribeOptions {
   std::optional<std::filesystem::path> output;  // folder for one transcript an input; else standard output
   std::filesystem::path model;
   EngineChoice engine = EngineChoice::Auto;
-  int gpus = 1;         // that share the inputs; 0: all
+  int gpus = 1;  // that share the inputs; 0: all
   DecodingChoice decoding;
   std::optional<std::filesystem::path> hotwords;  // a file of phrases to favour
-  int chunk_ms = 1920;  // 48 encoder frames: one whole tile of the CPU engine
-  int threads = 0;      // 0: one a core, no more than inputs
+  int chunk_ms = 1920;                            // 48 encoder frames: one whole tile of the CPU engine
+  int threads = 0;                                // 0: one a core, no more than inputs
   ChannelChoice channel;
   bool progress = false;         // a bar on standard error, if that is a terminal
   bool realtime = false;         // no faster than the audio was spoken

@@ -3,10 +3,10 @@
 //   decode_bench MODEL SPEECH [--streams] [--limit N] < runs > results
 //
 // SPEECH is a folder of packs with packs.tsv (pack, start second, seconds, speaker, text). Its utterances are
-// decoded one by one or, with --streams, each pack without a reset, through the daemon's Readout. The encoder runs
-// once. Every line of `runs` is a JSON object: name, decoding (as decoder.json), lm_folder, and where they matter
-// hotwords (a file), chunk_frames, silence_ms, max_segment_ms. Every line of `results` is one too. CPU times are of
-// one thread.
+// decoded one by one or, with --streams, each pack without a reset, through the daemon's Readout. The encoder
+// runs once. Every line of `runs` is a JSON object: name, decoding (as decoder.json), lm_folder, and where
+// they matter hotwords (a file), chunk_frames, silence_ms, max_segment_ms. Every line of `results` is one
+// too. CPU times are of one thread.
 #include <algorithm>
 #include <cmath>
 #include <ctime>
@@ -40,9 +40,9 @@ double cpu_seconds() {
 struct Item {
   std::int64_t samples = 0;
   std::vector<std::pair<std::int64_t, std::int64_t>> quiet;  // samples: stretches without speech, by loudness
-  std::vector<std::int32_t> tokens;  // (frames)
-  std::vector<float> scores;         // (frames)
-  std::vector<float> log_probs;      // (frames, vocab)
+  std::vector<std::int32_t> tokens;                          // (frames)
+  std::vector<float> scores;                                 // (frames)
+  std::vector<float> log_probs;                              // (frames, vocab)
 
   StreamOutput part(std::size_t begin, std::size_t count, std::size_t vocab) const {
     return {.first_frame = static_cast<std::int64_t>(begin),
@@ -91,7 +91,8 @@ std::vector<std::pair<std::int64_t, std::int64_t>> quiet_stretches(std::span<con
       continue;
     }
     if (run >= kLeast)
-      quiet.emplace_back(static_cast<std::int64_t>((i - run) * kWindow), static_cast<std::int64_t>(i * kWindow));
+      quiet.emplace_back(static_cast<std::int64_t>((i - run) * kWindow),
+                         static_cast<std::int64_t>(i * kWindow));
     run = 0;
   }
   return quiet;
@@ -119,17 +120,20 @@ class Bench {
       }
       const auto begin = static_cast<std::size_t>(std::stod(row.at(1)) * 16000 + 0.5);
       const auto count = static_cast<std::size_t>(std::stod(row.at(2)) * 16000 + 0.5);
-      encode(*engine, std::span(sound).subspan(std::min(begin, sound.size()),
-                                               std::min(count, sound.size() - std::min(begin, sound.size()))));
+      encode(*engine,
+             std::span(sound).subspan(std::min(begin, sound.size()),
+                                      std::min(count, sound.size() - std::min(begin, sound.size()))));
     }
     if (items_.empty()) throw std::runtime_error(speech + "/packs.tsv: lists nothing");
   }
 
   json run(const json& wanted) {
     const DecodingConfig config = parse_decoding_config(wanted.at("decoding").dump(), "decoding");
-    const Decoding decoding(config, wanted.value("lm_folder", model_.folder.string()), model_.config, tokenizer_);
+    const Decoding decoding(config, wanted.value("lm_folder", model_.folder.string()), model_.config,
+                            tokenizer_);
     std::optional<Hotwords> hotwords;
-    if (wanted.contains("hotwords")) hotwords = load_hotwords(wanted["hotwords"].get<std::string>(), tokenizer_);
+    if (wanted.contains("hotwords"))
+      hotwords = load_hotwords(wanted["hotwords"].get<std::string>(), tokenizer_);
     const Hotwords* favoured = hotwords ? &*hotwords : nullptr;
     json result{{"name", wanted.value("name", "")},
                 {"encoder_cpu_seconds", encoder_seconds_},
@@ -196,10 +200,11 @@ class Bench {
 
   // Shown words, and what became of them.
   struct Steadiness {
-    std::vector<std::string> settled;                          // words, in order
-    std::vector<std::pair<std::size_t, std::string>> shown;    // tentative: place and word, whole
-    std::vector<std::pair<std::size_t, std::string>> growing;  // tentative and the last one: may be a beginning
-    std::vector<double> delays;                                // seconds from a word's end until it was settled
+    std::vector<std::string> settled;                        // words, in order
+    std::vector<std::pair<std::size_t, std::string>> shown;  // tentative: place and word, whole
+    std::vector<std::pair<std::size_t, std::string>>
+        growing;                 // tentative and the last one: may be a beginning
+    std::vector<double> delays;  // seconds from a word's end until it was settled
 
     // Shares of tentative words shown that the settled text does not have in that place.
     double changed() const {
@@ -234,10 +239,9 @@ class Bench {
         watch(readout, segments, static_cast<std::int64_t>(at), (at + 1) % chunk == 0, steadiness);
       }
       shown += steadiness.shown.size() + steadiness.growing.size();
-      changed += static_cast<std::size_t>(steadiness.changed() *
-                                              static_cast<double>(steadiness.shown.size() +
-                                                                  steadiness.growing.size()) +
-                                          0.5);
+      changed += static_cast<std::size_t>(
+          steadiness.changed() * static_cast<double>(steadiness.shown.size() + steadiness.growing.size()) +
+          0.5);
       delays.insert(delays.end(), steadiness.delays.begin(), steadiness.delays.end());
       json list = json::array();
       for (const live::Segment& segment : segments)
@@ -254,7 +258,8 @@ class Bench {
     result["tentative_words_changed"] = changed;
     std::sort(delays.begin(), delays.end());
     const auto quantile = [&](double q) {
-      return delays.empty() ? 0 : delays[static_cast<std::size_t>(q * static_cast<double>(delays.size() - 1))];
+      return delays.empty() ? 0
+                            : delays[static_cast<std::size_t>(q * static_cast<double>(delays.size() - 1))];
     };
     result["delay_median_s"] = quantile(0.5);
     result["delay_p99_s"] = quantile(0.99);
@@ -268,8 +273,9 @@ class Bench {
       for (const Word& word : segment.words) words.push_back(&word);
     for (const Word& word : readout.open().words) words.push_back(&word);
     // What had to be heard for this frame to come out.
-    const double now = static_cast<double>((frame + model_.config.stem.lookahead) * model_.config.frame_hop() +
-                                           model_.config.first_frame_samples());
+    const double now =
+        static_cast<double>((frame + model_.config.stem.lookahead) * model_.config.frame_hop() +
+                            model_.config.first_frame_samples());
     for (std::size_t i = steadiness.settled.size(); i < words.size(); ++i) {
       steadiness.settled.push_back(words[i]->text);
       steadiness.delays.push_back((now - static_cast<double>(words[i]->end)) / model_.config.sample_rate);

@@ -68,8 +68,8 @@ TEST(Config, ReadsValues) {
       parse_config_toml("[endpoint]\nprofile = \"commands\"\nmax_segment_ms = 5000\n", "");
   EXPECT_EQ(commands.endpoint.silence_ms, 400);
   EXPECT_EQ(commands.endpoint.max_segment_ms, 5'000);
-  const Config decoder = parse_config_toml(
-      "[decoder]\nkind = \"beam\"\nstability = \"quick\"\nhotwords = \"names.txt\"\n", "");
+  const Config decoder =
+      parse_config_toml("[decoder]\nkind = \"beam\"\nstability = \"quick\"\nhotwords = \"names.txt\"\n", "");
   EXPECT_EQ(decoder.decoder.choice.kind, DecoderKind::Beam);
   EXPECT_EQ(decoder.decoder.choice.stability, "quick");
   EXPECT_EQ(decoder.decoder.hotwords, "names.txt");

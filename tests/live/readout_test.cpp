@@ -45,7 +45,8 @@ void add_log_probs(Frames& frames, std::mt19937& random) {
   frames.log_probs.assign(frames.tokens.size() * vocab, -30);
   for (std::size_t i = 0; i < frames.tokens.size(); ++i) {
     for (int other = 0; other < 3; ++other)
-      frames.log_probs[i * vocab + random() % vocab] = frames.scores[i] - 1 - static_cast<float>(random() % 3);
+      frames.log_probs[i * vocab + random() % vocab] =
+          frames.scores[i] - 1 - static_cast<float>(random() % 3);
     frames.log_probs[i * vocab + static_cast<std::size_t>(frames.tokens[i])] = frames.scores[i];
   }
 }
@@ -112,7 +113,9 @@ std::vector<Segment> segments_of(Readout& readout, const Frames& frames, std::mt
 
 class ReadoutTest : public testing::TestWithParam<DecoderKind> {};
 INSTANTIATE_TEST_SUITE_P(Decoders, ReadoutTest, testing::Values(DecoderKind::BestPath, DecoderKind::Beam),
-                         [](const auto& tested) { return tested.param == DecoderKind::Beam ? "Beam" : "BestPath"; });
+                         [](const auto& tested) {
+                           return tested.param == DecoderKind::Beam ? "Beam" : "BestPath";
+                         });
 
 TEST_P(ReadoutTest, SameSegmentsHoweverCutAndSameTextAsOffline) {
   const Decoding decoders = decoding(GetParam());
@@ -154,8 +157,8 @@ TEST_P(ReadoutTest, PauseEndsASegmentAtTheConfiguredLength) {
   frames.scores.resize(11);
   frames.log_probs.resize(11 * static_cast<std::size_t>(config().vocab_size), -30);
   for (std::size_t i = 0; i < 11; ++i)
-    frames.log_probs[i * static_cast<std::size_t>(config().vocab_size) + static_cast<std::size_t>(frames.tokens[i])] =
-        0;
+    frames.log_probs[i * static_cast<std::size_t>(config().vocab_size) +
+                     static_cast<std::size_t>(frames.tokens[i])] = 0;
   std::vector<Segment> ended;
   readout.advance(frames.part(0, 10), 1 << 20, ended);
   EXPECT_TRUE(ended.empty());

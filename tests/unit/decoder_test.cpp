@@ -124,7 +124,11 @@ std::string best_row(const std::map<std::vector<int>, double>& rows, const auto&
 
 // Nothing is dropped and nothing settled before the end.
 BeamOptions exhaustive() {
-  return {.beam = 64, .frame_tokens = 64, .token_threshold = 100, .beam_threshold = 100, .pause_frames = 100,
+  return {.beam = 64,
+          .frame_tokens = 64,
+          .token_threshold = 100,
+          .beam_threshold = 100,
+          .pause_frames = 100,
           .settle_frames = 100};
 }
 
@@ -141,8 +145,8 @@ TEST(BeamSearch, FindsTheRowOfTokensWithTheMostProbability) {
       BeamOptions options = exhaustive();
       options.token_bonus = bonus;
       const auto decoder = make_beam_search_decoder(tiny_config(), tokenizer, nullptr, options);
-      const std::string expected =
-          best_row(rows, [&](const std::vector<int>& row) { return bonus * static_cast<double>(row.size()); });
+      const std::string expected = best_row(
+          rows, [&](const std::vector<int>& row) { return bonus * static_cast<double>(row.size()); });
       EXPECT_EQ(decode(*decoder, frames), expected) << "trial " << trial;
       differs += expected != decode(*make_best_path_decoder(tiny_config(), tokenizer), frames);
     }
@@ -159,7 +163,8 @@ struct Gram {
   double backoff;
 };
 
-// As model/training/lm/pack.py writes it. `grams` by length, then by tokens, every prefix and single token listed.
+// As model/training/lm/pack.py writes it. `grams` by length, then by tokens, every prefix and single token
+// listed.
 std::filesystem::path write_lm(const std::string& name, const std::vector<Gram>& grams,
                                const std::map<std::string, Bytes>& instead = {}) {
   const std::size_t nodes = grams.size() + 1;
@@ -215,8 +220,8 @@ std::filesystem::path write_lm(const std::string& name, const std::vector<Gram>&
   return file;
 }
 
-const std::vector<Gram> kGrams{{{1}, -1.0, -0.5},     {{2}, -1.5, -0.25},   {{3}, -0.8, -0.125},
-                               {{1, 2}, -0.3, -0.7},  {{2, 1}, -2.0, 0},    {{2, 3}, -0.4, -0.2},
+const std::vector<Gram> kGrams{{{1}, -1.0, -0.5},    {{2}, -1.5, -0.25}, {{3}, -0.8, -0.125},
+                               {{1, 2}, -0.3, -0.7}, {{2, 1}, -2.0, 0},  {{2, 3}, -0.4, -0.2},
                                {{1, 2, 3}, -0.1, 0}};
 
 // log p(token | the row before it), from the definition of back-off.
@@ -252,14 +257,16 @@ TEST(NGram, DamagedFilesAreRefused) {
   const std::int32_t wrong_child[9] = {1, 4, 5, 7, 7, 9, 8, 8, 8};
   const std::int16_t wrong_token[8] = {0, 1, 2, 9, 2, 1, 3, 3};
   const std::int16_t unsorted[8] = {0, 2, 1, 3, 2, 1, 3, 3};
-  auto bytes = [](const auto& values) { return Bytes(reinterpret_cast<const char*>(values), sizeof(values)); };
-  for (const auto& [tensor, content] : std::vector<std::pair<std::string, Bytes>>{
-           {"suffix", bytes(wrong_suffix)},
-           {"first_child", bytes(wrong_child)},
-           {"tokens", bytes(wrong_token)},
-           {"tokens", bytes(unsorted)},
-           {"backoffs", Bytes(3, '\0')},
-           {"log_prob_values", Bytes(1024, '\xff')}})
+  auto bytes = [](const auto& values) {
+    return Bytes(reinterpret_cast<const char*>(values), sizeof(values));
+  };
+  for (const auto& [tensor, content] :
+       std::vector<std::pair<std::string, Bytes>>{{"suffix", bytes(wrong_suffix)},
+                                                  {"first_child", bytes(wrong_child)},
+                                                  {"tokens", bytes(wrong_token)},
+                                                  {"tokens", bytes(unsorted)},
+                                                  {"backoffs", Bytes(3, '\0')},
+                                                  {"log_prob_values", Bytes(1024, '\xff')}})
     EXPECT_THROW(NGram(write_lm("bad_lm", kGrams, {{tensor, content}}), kVocab), ModelError) << tensor;
   EXPECT_THROW(NGram(scratch("none"), kVocab), ModelError);
 }
@@ -278,7 +285,8 @@ TEST(BeamSearch, WeighsTheLanguageModelTokenByToken) {
     auto bonus = [&](const std::vector<int>& row) {
       double sum = 0;
       for (std::size_t i = 0; i < row.size(); ++i)
-        sum += 1.1 + 0.8 * expected_log_prob({row.begin(), row.begin() + static_cast<std::ptrdiff_t>(i)}, row[i]);
+        sum += 1.1 +
+               0.8 * expected_log_prob({row.begin(), row.begin() + static_cast<std::ptrdiff_t>(i)}, row[i]);
       return sum;
     };
     const auto decoder = make_beam_search_decoder(tiny_config(), tokenizer, &lm, options);
@@ -295,9 +303,9 @@ TEST(BeamSearch, SettlesWhatAllAgreeOnAndDecidesTheRestInTime) {
   BeamOptions options{.beam = 8, .settle_frames = 5};
   const auto decoder = make_beam_search_decoder(tiny_config(), tokenizer, nullptr, options);
   Frames frames;
-  frames.add({1e-9, 1, 1e-9, 1e-9});                         // an A, no doubt
+  frames.add({1e-9, 1, 1e-9, 1e-9});  // an A, no doubt
   frames.add({1, 1e-9, 1e-9, 1e-9});
-  frames.add({1e-9, 1e-9, 1, 0.9});                          // B or C
+  frames.add({1e-9, 1e-9, 1, 0.9});                              // B or C
   for (int i = 0; i < 9; ++i) frames.add({1, 1e-9, 0.5, 1e-9});  // and B's that might be
   std::vector<Word> words;
   std::vector<std::size_t> settled;
@@ -389,7 +397,10 @@ const Tokenizer& default_tokenizer() {
 }
 
 Decoding beam_decoding() {
-  return {default_model_folder(), default_model().config, default_tokenizer(), {.kind = DecoderKind::Beam, .stability = {}}};
+  return {default_model_folder(),
+          default_model().config,
+          default_tokenizer(),
+          {.kind = DecoderKind::Beam, .stability = {}}};
 }
 
 std::uint64_t hash_words(const std::vector<Word>& words) {
@@ -453,7 +464,8 @@ TEST(BeamSearch, AStateWithOtherHotwordsIsTakenWithoutThem) {
     decoder->save(state);
     if (at % 10 != 0) continue;
     std::vector<Word> with_other, with_none;
-    for (auto [list, rest] : {std::pair{&other, &with_other}, {static_cast<const Hotwords*>(nullptr), &with_none}}) {
+    for (auto [list, rest] :
+         {std::pair{&other, &with_other}, {static_cast<const Hotwords*>(nullptr), &with_none}}) {
       auto next = decoding.make();
       next->set_hotwords(list);
       next->load(state);  // the state's nodes are not in the other list's tree
@@ -467,8 +479,8 @@ TEST(BeamSearch, AStateWithOtherHotwordsIsTakenWithoutThem) {
 // ---- hotwords
 
 TEST(Hotwords, CountWholePhrasesInWhateverPieces) {
-  const Tokenizer pieces = make_tokenizer("hot", {"<blank>", "\u2581FAN", "NY", "\u2581F", "ANNY", "\u2581", "PRICE",
-                                                  "\u2581PRICE", "S", "\u2581OF", "'"});
+  const Tokenizer pieces = make_tokenizer("hot", {"<blank>", "\u2581FAN", "NY", "\u2581F", "ANNY", "\u2581",
+                                                  "PRICE", "\u2581PRICE", "S", "\u2581OF", "'"});
   const std::vector<Hotword> phrases{{"Fanny  Price"}, {"price", 2}, {"Fanny Price's fan"}, {"of fan"}};
   const Hotwords hotwords(phrases, pieces, "test");
   auto bonus = [&](const std::vector<int>& ids) {
@@ -477,16 +489,16 @@ TEST(Hotwords, CountWholePhrasesInWhateverPieces) {
     for (int id : ids) sum += hotwords.advance(state, pieces.piece(id));
     return sum;
   };
-  EXPECT_FLOAT_EQ(bonus({1}), 3);           // so far
+  EXPECT_FLOAT_EQ(bonus({1}), 3);  // so far
   EXPECT_FLOAT_EQ(bonus({1, 2}), 5);
-  EXPECT_FLOAT_EQ(bonus({3, 4}), 5);        // other pieces, the same letters
-  EXPECT_FLOAT_EQ(bonus({1, 2, 9}), 2);     // not what followed; but OF may go on
+  EXPECT_FLOAT_EQ(bonus({3, 4}), 5);             // other pieces, the same letters
+  EXPECT_FLOAT_EQ(bonus({1, 2, 9}), 2);          // not what followed; but OF may go on
   EXPECT_FLOAT_EQ(bonus({1, 2, 7, 9}), 10 + 2);  // earned, once
   EXPECT_FLOAT_EQ(bonus({1, 2, 5, 6, 9}), 10 + 2);
-  EXPECT_FLOAT_EQ(bonus({1, 2, 7, 1, 9}), 10 + 2);     // FAN was not the end of the longer phrase
-  EXPECT_FLOAT_EQ(bonus({7, 9}), 10 + 2);                // and OF begins another phrase
-  EXPECT_FLOAT_EQ(bonus({7, 9, 7}), 10 + 10);            // which did not come
-  EXPECT_FLOAT_EQ(bonus({7, 8, 9}), 2);     // PRICES is another word
+  EXPECT_FLOAT_EQ(bonus({1, 2, 7, 1, 9}), 10 + 2);  // FAN was not the end of the longer phrase
+  EXPECT_FLOAT_EQ(bonus({7, 9}), 10 + 2);           // and OF begins another phrase
+  EXPECT_FLOAT_EQ(bonus({7, 9, 7}), 10 + 10);       // which did not come
+  EXPECT_FLOAT_EQ(bonus({7, 8, 9}), 2);             // PRICES is another word
   EXPECT_FLOAT_EQ(bonus({9, 7, 9, 7, 9}), 20 + 2);
   EXPECT_FLOAT_EQ(bonus({9, 1, 9}), 5 + 2);
   EXPECT_EQ(hotwords.phrases(), 4u);
@@ -503,7 +515,8 @@ TEST(Hotwords, BadListsAreRefusedByName) {
     }
   };
   EXPECT_EQ(message("# names\n\nFanny Price\r\nBath\t2.5\n"), "");
-  EXPECT_NE(message("route 66\n").find("\"route 66\" has a digit; write numbers as words"), std::string::npos);
+  EXPECT_NE(message("route 66\n").find("\"route 66\" has a digit; write numbers as words"),
+            std::string::npos);
   EXPECT_NE(message("na\xc3\xafve\n").find("\"na??ve\""), std::string::npos);
   EXPECT_NE(message("Bath\tloud\n").find("list:1: \"loud\" is no number"), std::string::npos);
   EXPECT_NE(message("Bath\t0\n").find("the boost must be above 0"), std::string::npos);
@@ -544,9 +557,10 @@ TEST(Decoding, SettingsAreChecked) {
   EXPECT_EQ(config.kind, DecoderKind::Beam);
   EXPECT_EQ(config.beam.beam, 8);
   EXPECT_EQ(config.stability.at("quick"), 10);
-  for (const char* bad : {"", "[]", R"({"decoder":"fast"})", R"({"bean":{}})", R"({"beam":{"beam":0}})",
-                          R"({"beam":{"beam":65}})", R"({"beam":{"lm_weight":"1"}})", R"({"beam":{"width":1}})",
-                          R"({"stability":{"quick":101}})", R"({"stability":{"quick":0}})"})
+  for (const char* bad :
+       {"", "[]", R"({"decoder":"fast"})", R"({"bean":{}})", R"({"beam":{"beam":0}})",
+        R"({"beam":{"beam":65}})", R"({"beam":{"lm_weight":"1"}})", R"({"beam":{"width":1}})",
+        R"({"stability":{"quick":101}})", R"({"stability":{"quick":0}})"})
     EXPECT_THROW(parse_decoding_config(bad, "test"), ModelError) << bad;
   EXPECT_THROW(Decoding(default_model_folder(), default_model().config, default_tokenizer(),
                         {.kind = {}, .stability = "none such"}),
