@@ -5,22 +5,13 @@
 #include <gtest/gtest.h>
 
 #include "daemon/live/protocol.h"
+#include "tests/live/fault_reason.h"
 
 namespace sidewinder::live {
 namespace {
 
 KeyRules rules(const std::string& name) {
   return {.name = name, .public_key = name + "-key", .publish = {}, .subscribe = {}, .control = {}};
-}
-
-template <typename Action>
-std::string reason_of(Action&& action) {
-  try {
-    action();
-  } catch (const Fault& fault) {
-    return fault.reason;
-  }
-  return "";
 }
 
 bool hears(const std::vector<std::string>& patterns, const std::string& topic) {

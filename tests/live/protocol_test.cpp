@@ -5,21 +5,15 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/live/fault_reason.h"
+
+#include "tests/live/fault_reason.h"
+
 namespace sidewinder::live {
 namespace {
 
 Request parse(const std::string& text) {
   return Request(std::as_bytes(std::span(text)));
-}
-
-template <typename Action>
-std::string reason_of(Action&& action) {
-  try {
-    action();
-  } catch (const Fault& fault) {
-    return fault.reason;
-  }
-  return "";
 }
 
 TEST(Protocol, RefusesWhatIsNoMessage) {
