@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "clients/cli/commands.h"
+#include "clients/cli/feeding.h"
 #include "clients/cli/sender.h"
 #include "clients/cli/signals.h"
 #include "clients/cli/wire.h"
@@ -19,11 +20,9 @@ namespace sidewinder {
 namespace {
 
 using namespace clients;
-using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-constexpr milliseconds kPatience(5'000);  // for the daemon to answer the first time
-constexpr milliseconds kLook(100);        // between looks at a device that says nothing
+constexpr milliseconds kLook(100);  // between looks at a device that says nothing
 constexpr std::size_t kPieceFrames = 4'800;
 
 struct Arguments {
@@ -55,11 +54,9 @@ class Recording {
   int run();
 
  private:
-  bool open();
   void record();
   void send_captured();
   void tell();
-  void finish();
   void wait(milliseconds longest, bool for_audio);
 
   const Arguments& arguments_;
@@ -76,39 +73,24 @@ class Recording {
 };
 
 int Recording::run() {
-  if (!open()) return kExitInterrupted;
+  const auto look = [this](milliseconds longest) { wait(longest, false); };
+  if (!open_stream(sender_, arguments_.addresses.ingest, interrupts_, look)) return kExitInterrupted;
   if (!arguments_.quiet)
     print_note("stream " + sender_.stream() + ": \"" + capture_->device() + "\", " +
                std::to_string(capture_->rate()) + " Hz; Ctrl-C ends it");
   record();
-  finish();
+  finish_stream(sender_, interrupts_, look);
   if (interrupts_ > 1 || !sender_.closed()) return kExitInterrupted;
-  const Json& closed = *sender_.closed();
-  if (const auto reason = closed.at("reason").get<std::string>(); reason != "client")
-    throw RefusedError(reason, "the daemon ended stream " + sender_.stream() + ": " +
-                                   closed.at("message").get<std::string>());
+  check_end(sender_);
   if (!arguments_.quiet) {
     const double rate = capture_->rate();
     char line[200];
     std::snprintf(line, sizeof line, "%s: %.1f s sent, %.1f s lost, %lld segments", sender_.stream().c_str(),
                   static_cast<double>(frames_) / rate, static_cast<double>(lost_told_) / rate,
-                  static_cast<long long>(closed.at("finals").get<std::int64_t>()));
+                  static_cast<long long>(sender_.closed()->at("finals").get<std::int64_t>()));
     print_note(line);
   }
   return kExitOk;
-}
-
-// False: interrupted.
-bool Recording::open() {
-  const auto deadline = Clock::now() + kPatience;
-  while (sender_.exchange(), !sender_.is_open()) {
-    if (interrupts_ > 0) return false;
-    if (Clock::now() > deadline)
-      throw ClientError(kExitUnreachable,
-                        "no answer from " + arguments_.addresses.ingest + "; is sidewinderd running there?");
-    wait(kLook, false);
-  }
-  return true;
 }
 
 void Recording::record() {
@@ -148,15 +130,6 @@ void Recording::tell() {
   if (capture_->overruns() == overruns_) return;
   overruns_ = capture_->overruns();
   print_note("samples were lost; " + std::to_string(overruns_) + " overrun(s) so far");
-}
-
-// Everything heard, then closed.
-void Recording::finish() {
-  sender_.flush();
-  while (sender_.exchange(), !sender_.flushed() && !sender_.closed() && interrupts_ < 2)
-    wait(kPatience, false);
-  sender_.close();
-  while (sender_.exchange(), !sender_.closed() && interrupts_ < 2) wait(kPatience, false);
 }
 
 void Recording::wait(milliseconds longest, bool for_audio) {

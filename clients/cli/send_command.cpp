@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "clients/cli/commands.h"
+#include "clients/cli/feeding.h"
 #include "clients/cli/sender.h"
 #include "clients/cli/signals.h"
 #include "clients/cli/sound_input.h"
@@ -19,7 +20,6 @@ using namespace clients;
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-constexpr milliseconds kPatience(5'000);      // for the daemon to answer the first time
 constexpr milliseconds kPingInterval(5'000);  // shorter than any sensible ingest.idle_ms
 constexpr std::int64_t kPiecesASecond = 25;   // real time
 constexpr std::size_t kPieceBytes = 32'768;   // fast
@@ -50,9 +50,7 @@ class Sending {
 
  private:
   static std::optional<SoundFormat> raw_format(const Arguments& arguments);
-  bool open();
   void send_input();
-  void finish();
   void send_piece();
   std::optional<milliseconds> until_due() const;
   void wait(bool for_input, std::optional<milliseconds> longest);
@@ -77,39 +75,22 @@ std::optional<SoundFormat> Sending::raw_format(const Arguments& arguments) {
 }
 
 int Sending::run() {
-  if (!open()) return kExitInterrupted;
+  const auto look = [this](milliseconds longest) { wait(false, longest); };
+  if (!open_stream(sender_, arguments_.addresses.ingest, interrupts_, look)) return kExitInterrupted;
+  if (!arguments_.quiet && arguments_.stream.empty()) print_note("sending to stream " + sender_.stream());
   start_ = busy_ = Clock::now();
   send_input();
-  finish();
+  finish_stream(sender_, interrupts_, look);
   if (interrupts_ > 1 || !sender_.closed()) return kExitInterrupted;
-  const Json& closed = *sender_.closed();
-  const auto reason = closed.at("reason").get<std::string>();
-  if (reason != "client")
-    throw RefusedError(reason, "the daemon ended stream " + sender_.stream() + ": " +
-                                   closed.at("message").get<std::string>());
+  check_end(sender_);
   if (!arguments_.quiet) {
     char line[160];
     std::snprintf(line, sizeof line, "%s: %.1f s sent, %lld segments", sender_.stream().c_str(),
                   static_cast<double>(frames_) / input_.format().rate,
-                  static_cast<long long>(closed.at("finals").get<std::int64_t>()));
+                  static_cast<long long>(sender_.closed()->at("finals").get<std::int64_t>()));
     print_note(line);
   }
   return interrupts_ > 0 ? kExitInterrupted : kExitOk;
-}
-
-// False: interrupted.
-bool Sending::open() {
-  const auto deadline = Clock::now() + kPatience;
-  while (sender_.exchange(), !sender_.is_open()) {
-    if (interrupts_ > 0) return false;
-    const auto left = std::chrono::duration_cast<milliseconds>(deadline - Clock::now());
-    if (left.count() <= 0)
-      throw ClientError(kExitUnreachable,
-                        "no answer from " + arguments_.addresses.ingest + "; is sidewinderd running there?");
-    wait(false, left + milliseconds(1));
-  }
-  if (!arguments_.quiet && arguments_.stream.empty()) print_note("sending to stream " + sender_.stream());
-  return true;
 }
 
 void Sending::send_input() {
@@ -128,15 +109,6 @@ void Sending::send_input() {
     }
   }
   if (!piece_.empty() && !arguments_.quiet) print_note("the input ends within a sample, which is left out");
-}
-
-// Everything heard, then closed.
-void Sending::finish() {
-  sender_.flush();
-  while (sender_.exchange(), !sender_.flushed() && !sender_.closed() && interrupts_ < 2)
-    wait(false, kPingInterval);
-  sender_.close();
-  while (sender_.exchange(), !sender_.closed() && interrupts_ < 2) wait(false, kPingInterval);
 }
 
 // What there is of the next piece.

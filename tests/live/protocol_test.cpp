@@ -7,8 +7,6 @@
 
 #include "tests/live/fault_reason.h"
 
-#include "tests/live/fault_reason.h"
-
 namespace sidewinder::live {
 namespace {
 
