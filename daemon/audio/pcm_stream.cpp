@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include <poll.h>
 #include <unistd.h>
 
 #include "daemon/audio/audio_reader.h"
@@ -13,7 +14,8 @@ namespace {
 
 class PcmStream final : public AudioReader {
  public:
-  PcmStream(int descriptor, std::optional<PcmFormat> raw) : descriptor_(descriptor), raw_(raw.has_value()) {
+  PcmStream(int descriptor, std::optional<PcmFormat> raw, int stop)
+      : descriptor_(descriptor), stop_(stop), raw_(raw.has_value()) {
     std::optional<std::uint64_t> bytes;
     if (raw) {
       format_ = *raw;
@@ -59,10 +61,13 @@ class PcmStream final : public AudioReader {
   std::size_t read_bytes(std::span<std::byte> into) {
     std::size_t got = 0;
     while (got < into.size()) {
-      ssize_t count = ::read(descriptor_, into.data() + got, into.size() - got);
-      // A signal (Ctrl-C at a live stream) ends it like the end of the input: what came so far is
-      // transcribed.
-      if (count == 0 || (count < 0 && errno == EINTR)) break;
+      // Not left to EINTR: a signal just before a read() would be missed, and the read wait for ever.
+      pollfd either[] = {{descriptor_, POLLIN, 0}, {stop_, POLLIN, 0}};
+      ssize_t count = ::poll(either, 2, -1);
+      if (count >= 0 && either[1].revents != 0) break;  // what came so far is transcribed
+      if (count >= 0) count = ::read(descriptor_, into.data() + got, into.size() - got);
+      if (count == 0) break;
+      if (count < 0 && errno == EINTR) continue;
       if (count < 0)
         throw AudioError(std::string("can't be read: ") + std::strerror(errno) +
                          "; check what is connected to it");
@@ -72,6 +77,7 @@ class PcmStream final : public AudioReader {
   }
 
   int descriptor_;
+  int stop_;
   bool raw_;
   PcmFormat format_;
   std::size_t frame_bytes_ = 0;
@@ -81,8 +87,8 @@ class PcmStream final : public AudioReader {
 
 }  // namespace
 
-std::unique_ptr<AudioReader> open_pcm_stream(int descriptor, std::optional<PcmFormat> raw) {
-  return std::make_unique<PcmStream>(descriptor, raw);
+std::unique_ptr<AudioReader> open_pcm_stream(int descriptor, std::optional<PcmFormat> raw, int stop) {
+  return std::make_unique<PcmStream>(descriptor, raw, stop);
 }
 
 }  // namespace sidewinder

@@ -1,16 +1,19 @@
 #include "daemon/transcribe/transcribe.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <memory>
 #include <set>
 #include <stdexcept>
+#include <system_error>
 #include <thread>
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "daemon/audio/audio_reader.h"
@@ -36,12 +39,18 @@ double seconds_since(Clock::time_point start) {
 constexpr std::uint32_t kMostSlots = 32;
 
 volatile sig_atomic_t interrupted = 0;
+int interrupt_event = -1;  // readable once `interrupted` is set: what waits for input waits for this too
 
 // Ctrl-C ends the inputs where they are, and their transcripts are finished; a second one ends the process.
 void catch_interrupt() {
+  interrupt_event = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (interrupt_event < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
   struct sigaction action {};
-  action.sa_handler = [](int) { interrupted = 1; };
-  action.sa_flags = static_cast<int>(SA_RESETHAND);  // and no SA_RESTART, so that a blocked read returns
+  action.sa_handler = [](int) {
+    interrupted = 1;
+    ::eventfd_write(interrupt_event, 1);
+  };
+  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
   sigaction(SIGINT, &action, nullptr);
 }
 
@@ -203,7 +212,7 @@ class Transcriber {
     try {
       MutedErrors muted;
       input.reader =
-          input.name == "-" ? open_pcm_stream(STDIN_FILENO, options_.raw) : open_sound_file(input.name);
+          input.name == "-" ? open_pcm_stream(STDIN_FILENO, options_.raw, interrupt_event) : open_sound_file(input.name);
       check_channels(*input.reader);
       input.filter = std::make_unique<dsp::ResamplerFilter>(input.reader->rate(), model_.config.sample_rate);
       return input;

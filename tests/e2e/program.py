@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import threading
 from dataclasses import dataclass
 
 import media
@@ -9,6 +10,7 @@ import media
 BINARY = os.path.abspath(os.environ.get("SIDEWINDER_BIN", media.REPOSITORY / "build" / "bin" / "sidewinder"))
 MODEL = media.REPOSITORY / "model" / "pretrained"
 CLIP = media.DATA / "quilter.flac"  # 16 kHz mono
+PATIENCE = float(os.environ.get("SIDEWINDER_PATIENCE", 300))  # seconds for one run
 STEREO = media.DATA / "stereo-44k.flac"
 
 
@@ -46,7 +48,7 @@ def run(*arguments, **options):
     options.setdefault("env", environment())
     if "input" not in options:
         options.setdefault("stdin", subprocess.DEVNULL)
-    done = subprocess.run([BINARY, *map(str, arguments)], stderr=subprocess.PIPE, timeout=300, **options)
+    done = subprocess.run([BINARY, *map(str, arguments)], stderr=subprocess.PIPE, timeout=PATIENCE, **options)
     out = (done.stdout or b"").decode(errors="surrogateescape")
     return Result(done.returncode, out, done.stderr.decode(errors="surrogateescape"))
 
@@ -56,7 +58,12 @@ def transcribe(*arguments, **options):
 
 
 def start(*arguments, **options):
-    """Starts `sidewinder transcribe ARGUMENTS` with pipes; options are subprocess.Popen's."""
+    """Starts `sidewinder transcribe ARGUMENTS` with pipes; options are subprocess.Popen's. One that hangs is killed
+    after PATIENCE, so that its test fails instead of hanging with it."""
     for stream in ("stdin", "stdout", "stderr"):
         options.setdefault(stream, subprocess.PIPE)
-    return subprocess.Popen([BINARY, "transcribe", *map(str, arguments)], env=environment(), **options)
+    process = subprocess.Popen([BINARY, "transcribe", *map(str, arguments)], env=environment(), **options)
+    watchdog = threading.Timer(PATIENCE, process.kill)
+    watchdog.daemon = True
+    watchdog.start()
+    return process
