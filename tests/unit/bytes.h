@@ -3,16 +3,19 @@
 
 #include <cstring>
 #include <string>
+#include <type_traits>
 
 namespace sidewinder {
 
 using Bytes = std::string;
 
-// A number as it lies in a little-endian file.
-template <typename T>
-Bytes little(T value) {
-  Bytes out(sizeof(T), '\0');
-  std::memcpy(out.data(), &value, sizeof(T));
+// A number, as an `As` where given, as it lies in a little-endian file.
+template <typename As = void, typename Value>
+Bytes little(Value value) {
+  using Number = std::conditional_t<std::is_void_v<As>, Value, As>;
+  const auto number = static_cast<Number>(value);
+  Bytes out(sizeof number, '\0');
+  std::memcpy(out.data(), &number, sizeof number);
   return out;
 }
 

@@ -2,15 +2,19 @@
 #include "daemon/audio/pcm.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <numeric>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -269,6 +273,27 @@ TEST(PcmStream, UnknownLengthIsNoDefect) {
   Stream stream(wav_head(format_chunk(1, 1, 16000, 16), 0x7FFF'F000u) + ramp(100));
   EXPECT_EQ(stream.read_all(64).size(), 100u);
   EXPECT_FALSE(stream.reader->defect());
+}
+
+// A pipe that nobody closes: a read waits until it is told to stop, before it or in the middle of it.
+TEST(PcmStream, StopsWithWhatCameSoFar) {
+  std::array<int, 2> pipe{};
+  ASSERT_EQ(::pipe(pipe.data()), 0);
+  int stop = ::eventfd(0, 0);
+  const Bytes sent = ramp(100);
+  ASSERT_EQ(::write(pipe[1], sent.data(), sent.size()), static_cast<ssize_t>(sent.size()));
+  auto reader = open_pcm_stream(pipe[0], PcmFormat{SampleFormat::S16, 16000, 1}, stop);
+  std::vector<float> samples(200);
+  std::thread stopper([&] {
+    int waiting = 1;
+    while (waiting > 0 && ::ioctl(pipe[0], FIONREAD, &waiting) == 0) std::this_thread::yield();
+    ::eventfd_write(stop, 1);
+  });
+  EXPECT_EQ(reader->read(samples), 100u);
+  stopper.join();
+  EXPECT_EQ(reader->read(samples), 0u);
+  EXPECT_FALSE(reader->defect());
+  for (int descriptor : {pipe[0], pipe[1], stop}) ::close(descriptor);
 }
 
 TEST(PcmStream, DirectoryAsInput) {

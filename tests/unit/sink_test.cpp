@@ -16,7 +16,7 @@ namespace {
 
 class StringSink final : public Sink {
  public:
-  void write(std::string_view text) override { this->text += text; }
+  void write(std::string_view more) override { text += more; }
   void flush() override { ++flushes; }
   std::string text;
   int flushes = 0;
