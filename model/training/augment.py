@@ -20,7 +20,7 @@ def mix(pool, src, ints, fl, samples):
     if pool.is_cuda or mix.host:
         out = torch.empty(R, samples, device=pool.device)
         p = native.ptr
-        native.check(native.library(mix.host).sw_mix(p(pool), p(src), p(ints[0]), p(ints[1]), p(ints[2]), p(fl[0]), p(fl[1]), p(out),
+        native.check(native.library("host" if mix.host else "cuda").sw_mix(p(pool), p(src), p(ints[0]), p(ints[1]), p(ints[2]), p(fl[0]), p(fl[1]), p(out),
                                                      R, samples, M, native.stream(pool)), "mix")
         return out
     out = torch.zeros(R, samples)                          # without the kernel: by linear interpolation

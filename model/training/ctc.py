@@ -20,7 +20,7 @@ class _CTC(torch.autograd.Function):
         loss = torch.empty(rows, device=x.device)
         grad = torch.empty_like(x)
         p = native.ptr
-        native.check(native.library(_CTC.host).sw_ctc(p(x), p(labels), p(lens), p(lse), p(ab), p(loss), p(grad), rows, T, V, U,
+        native.check(native.library("host" if _CTC.host else "cuda").sw_ctc(p(x), p(labels), p(lens), p(lse), p(ab), p(loss), p(grad), rows, T, V, U,
                                                       int(x.dtype == torch.bfloat16), native.stream(x)), "ctc")
         ctx.save_for_backward(grad)
         return loss

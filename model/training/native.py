@@ -1,5 +1,7 @@
-"""Builds cuda/*.cu once into a shared library and loads it: with nvcc for the GPU, or with the C++ compiler (HOST) to run the
-same kernels thread by thread on the processor, which is how they are tested where there is no GPU."""
+"""Builds the kernels once into a shared library and loads it. `kind` is
+    cuda  cuda/*.cu with nvcc, for the GPU
+    host  the same with the C++ compiler, thread by thread on the processor: how they are tested where there is no GPU
+    cpu   cpu/*.cpp, made for the processor: what trains there (the scan in float32; PyTorch does the rest)"""
 import ctypes
 import functools
 import glob
@@ -12,24 +14,28 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
+HOST = ["g++", "-x", "c++", "-std=c++20", "-O2", "-DSIDEWINDER_HOST", "-shared", "-fPIC", "-pthread"]
+CPU = ["g++", "-std=c++20", "-O3", "-march=native", "-ffast-math", "-fopenmp", "-shared", "-fPIC"]
+
+
+def nvcc():
+    import torch
+    major, minor = torch.cuda.get_device_capability()
+    program = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
+    return [program, "-std=c++17", "-O3", f"-arch=sm_{major}{minor}", "--use_fast_math", "-Xcompiler", "-fPIC", "-shared"]
+
+
 @functools.cache
-def library(host=False):
-    src = sorted(glob.glob(os.path.join(HERE, "cuda", "*")))
+def library(kind):
+    src = sorted(glob.glob(os.path.join(HERE, "cpu" if kind == "cpu" else "cuda", "*")))
     key = hashlib.sha256(b"".join(open(p, "rb").read() for p in src)).hexdigest()[:16]
     folder = os.environ.get("SIDEWINDER_KERNEL_CACHE", os.path.join(tempfile.gettempdir(), f"sidewinder-kernels-{os.getuid()}"))
     os.makedirs(folder, exist_ok=True)
-    out = os.path.join(folder, f"{'host' if host else 'cuda'}-{key}.so")
+    out = os.path.join(folder, f"{kind}-{key}.so")
     if not os.path.exists(out):
-        cu = [p for p in src if p.endswith(".cu")]
+        compiler = {"cuda": nvcc, "host": lambda: HOST, "cpu": lambda: CPU}[kind]()
         tmp = f"{out}.{os.getpid()}"
-        if host:
-            cmd = ["g++", "-x", "c++", "-std=c++20", "-O2", "-DSIDEWINDER_HOST", "-shared", "-fPIC", "-pthread"]
-        else:
-            import torch
-            major, minor = torch.cuda.get_device_capability()
-            nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
-            cmd = [nvcc, "-std=c++17", "-O3", f"-arch=sm_{major}{minor}", "--use_fast_math", "-Xcompiler", "-fPIC", "-shared"]
-        subprocess.run(cmd + cu + ["-o", tmp], check=True)
+        subprocess.run([*compiler, *(p for p in src if not p.endswith(".h")), "-o", tmp], check=True)
         os.replace(tmp, out)
     return ctypes.CDLL(out)
 

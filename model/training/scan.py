@@ -2,8 +2,9 @@
 
     dt = softplus(dt_raw + bias);  h_t = exp(dt_t A) h_{t-1} + dt_t u_t B_t;  y_t = (C_t . h_t + D u_t) * silu(z_t)
 
-`scan` runs the project's CUDA kernels (cuda/scan.cu) on the GPU and `scan_reference`, plain PyTorch, elsewhere. h0 is the
-state that comes in; it is weighed by carry, a number a row, and no gradient flows into it.
+`scan` runs the project's kernels: cuda/scan.cu on the GPU, cpu/scan.cpp on the processor in float32. `scan_reference` is the same
+in plain PyTorch, for any dtype. h0 is the state that comes in; it is weighed by carry, a number a row, and no gradient flows
+into it.
 """
 import ctypes
 
@@ -41,7 +42,11 @@ def _rows(v):
 
 
 class _Scan(torch.autograd.Function):
-    host = False                                           # tests: the same kernels, run by the processor
+    host = False                                           # tests: the GPU's kernels, run by the processor
+
+    @staticmethod
+    def kernels(tensor):
+        return native.library("cuda" if tensor.is_cuda else "host" if _Scan.host else "cpu")
 
     @staticmethod
     def forward(ctx, u, dt_raw, z, bc, A, D, bias, h0, carry, hT):
@@ -57,7 +62,7 @@ class _Scan(torch.autograd.Function):
         if any(ctx.needs_input_grad):
             hs = torch.empty(rows, -(-L // TILE), ch, 16, device=u.device)
         p = native.ptr
-        native.check(native.library(_Scan.host).sw_scan_forward(
+        native.check(_Scan.kernels(u).sw_scan_forward(
             p(u), p(dt_raw), p(z), p(bc), p(A), p(D), p(bias), p(h0), p(carry), p(y), p(hs), p(hT), rows, L, ch, zs, bs,
             int(u.dtype == torch.bfloat16), native.stream(u)), "scan_forward")
         ctx.save_for_backward(u, dt_raw, z, bc, A, D, bias, hs)
@@ -74,7 +79,7 @@ class _Scan(torch.autograd.Function):
         p = native.ptr
         _, zs = _rows(z)
         _, bs = _rows(bc)
-        native.check(native.library(_Scan.host).sw_scan_backward(
+        native.check(_Scan.kernels(u).sw_scan_backward(
             p(u), p(dt_raw), p(z), p(bc), p(A), p(D), p(bias), p(hs), p(gy), p(gu), p(gdt), p(gz), p(gbc), p(gA), p(gD), p(gb),
             rows, L, ch, zs, bs, int(u.dtype == torch.bfloat16), native.stream(u)), "scan_backward")
         return gu, gdt, gz, gbc.sum(0).to(bc.dtype), gA, gD, gb, None, None, None
@@ -82,7 +87,7 @@ class _Scan(torch.autograd.Function):
 
 def scan(u, dt_raw, z, bc, A, D, bias, h0=None, carry=None, hT=None):
     """u, dt_raw, z (batch, length, channels), bc (batch, length, 32) -> y. The last state is written to hT, if given."""
-    if u.is_cuda or _Scan.host:
+    if u.is_cuda or u.dtype == torch.float32 and u.shape[2] % 32 == 0:
         return _Scan.apply(u, dt_raw, z, bc, A, D, bias, h0, carry, hT)
     y, h = scan_reference(u, dt_raw, z, bc, A, D, bias, h0, carry)
     if hT is not None:

@@ -1,4 +1,5 @@
-"""The training kernels against PyTorch: on the GPU where there is one, and on the processor, thread by thread, everywhere.
+"""The training kernels against PyTorch: the GPU's on it where there is one, and on the processor, thread by thread, everywhere; the
+processor's own.
 
     python -m pytest tests/training
 """
@@ -31,7 +32,16 @@ def rel(a, b):
 
 
 @pytest.mark.parametrize("length,carried", [(37, True), (48, False)])
+def test_scan_on_the_processor(length, carried):
+    check_scan_gradients("cpu", length, carried)
+
+
+@pytest.mark.parametrize("length,carried", [(37, True), (48, False)])
 def test_scan_gradients(device, length, carried):
+    check_scan_gradients(device, length, carried)
+
+
+def check_scan_gradients(device, length, carried):
     torch.manual_seed(length)
     rows, ch = 2, 64
     r = lambda *s: torch.randn(*s, dtype=torch.float64)
