@@ -265,7 +265,7 @@ class CudaEngine final : public Engine {
   }
 
   CudaEngineStats stats() const { return stats_; }
-  const std::string& failure() const { return failure_; }
+  std::string_view failure() const noexcept override { return failure_; }
 
   std::vector<CudaKernelTime> profile(std::span<const StreamInput> batch, std::span<StreamOutput> out) {
     GroupTimer timer;
@@ -778,10 +778,6 @@ std::unique_ptr<Engine> make_cuda_engine(const Model& model, const EngineOptions
 
 CudaEngineStats cuda_engine_stats(const Engine& engine) {
   return cuda::as_cuda(engine).stats();
-}
-
-std::string cuda_engine_failure(const Engine& engine) {
-  return cuda::as_cuda(engine).failure();
 }
 
 std::vector<CudaKernelTime> cuda_profile_step(Engine& engine, std::span<const StreamInput> batch,

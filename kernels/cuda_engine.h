@@ -83,10 +83,6 @@ struct CudaEngineStats {
 };
 CudaEngineStats cuda_engine_stats(const Engine& engine);
 
-// Empty while the engine works. After a CUDA error (a lost device, say) one line about it: from then on
-// step() gives no frames, and the engine must be given up. `engine` must be a CUDA engine.
-std::string cuda_engine_failure(const Engine& engine);
-
 // Time of each kernel group in the waves of the next step, for the benchmark: the step runs wave after wave
 // with an event around each group.
 struct CudaKernelTime {

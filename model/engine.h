@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <string>
+#include <string_view>
 
 #include "model/config.h"
 #include "model/state_layout.h"
@@ -62,6 +62,10 @@ class Engine {
   // no slot twice, samples finite and at most max_samples each. A stream that has ended gives no frames until
   // reset.
   virtual void step(std::span<const StreamInput> batch, std::span<StreamOutput> out) noexcept = 0;
+
+  // Empty while the engine works. Afterwards (a lost device, say) one line about why: from then on step()
+  // gives no frames, save() nothing of use, and the engine must be given up. By the caller of step().
+  virtual std::string_view failure() const noexcept { return {}; }
 
   // The state of a slot as a capsule: a header (magic, version, model's hash, sample clock, checksum) and the
   // floats of StateLayout. `into` holds capsule_bytes().

@@ -51,6 +51,12 @@ class EngineGroup final : public Engine {
     });
   }
 
+  std::string_view failure() const noexcept override {
+    for (const Member& member : members_)
+      if (const std::string_view failure = member.engine->failure(); !failure.empty()) return failure;
+    return {};
+  }
+
   std::size_t capsule_bytes() const noexcept override { return members_[0].engine->capsule_bytes(); }
   void save(std::uint32_t slot, std::span<std::byte> into) const noexcept override {
     members_[slot % devices()].engine->save(slot / devices(), into);

@@ -61,8 +61,8 @@ class AudioReader {
 std::unique_ptr<AudioReader> open_sound_file(const std::filesystem::path& file);
 
 // Samples without a header, or a WAV stream where `raw` is not given, from a descriptor that need not be
-// seekable. It ends where the descriptor does, or as soon as `stop`, another descriptor (-1: none), becomes readable.
-// Both stay the caller's. Throws AudioError.
+// seekable. It ends where the descriptor does, or as soon as `stop`, another descriptor (-1: none), becomes
+// readable. Both stay the caller's. Throws AudioError.
 std::unique_ptr<AudioReader> open_pcm_stream(int descriptor, std::optional<PcmFormat> raw, int stop = -1);
 
 }  // namespace sidewinder

@@ -9,7 +9,7 @@ enum ExitCode : int {
   kExitUsage = 2,         // the command line is wrong
   kExitModel = 3,         // the model folder can't be used
   kExitOutput = 4,        // an output can't be written
-  kExitEngine = 5,        // the engine asked for is not there
+  kExitEngine = 5,        // the engine asked for is not there, or it failed
   kExitUnreachable = 8,   // no daemon answers, or it is not one
   kExitRefused = 9,       // the daemon said no, or ended the stream
   kExitInterrupted = 130  // Ctrl-C; what was heard until then was transcribed

@@ -43,14 +43,14 @@ Control::Control(zmq::context_t& context, const Config& config, const ModelIdent
   endpoint_ = bind_socket(socket_, config.sockets.control, "control");
 }
 
-void Control::serve(int stop_descriptor, const std::function<void()>& tick) {
+void Control::serve(int stop_descriptor, const std::function<bool()>& tick) {
   std::array<zmq::pollitem_t, 2> items{zmq::pollitem_t{socket_.handle(), 0, ZMQ_POLLIN, 0},
                                        zmq::pollitem_t{nullptr, stop_descriptor, ZMQ_POLLIN, 0}};
   while (true) {
     zmq::poll(items.data(), items.size(), kReapInterval);
     if (items[1].revents != 0) return;
     if (items[0].revents != 0) take_request();
-    tick();
+    if (!tick()) return;
     std::erase_if(sources_, [](const auto& source) { return source->finished(); });
   }
 }

@@ -37,8 +37,8 @@ class Control {
           Ingest& ingest, const History& history, Metrics& metrics);
   Control(const Control&) = delete;
 
-  // Until `stop_descriptor` is readable; calls `tick` at least once a second.
-  void serve(int stop_descriptor, const std::function<void()>& tick);
+  // Until `stop_descriptor` is readable or `tick`, which is called at least once a second, returns false.
+  void serve(int stop_descriptor, const std::function<bool()>& tick);
   void close_all();  // ends every source's stream (shutdown)
 
   std::string endpoint() const { return endpoint_; }  // as bound

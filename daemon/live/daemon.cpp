@@ -69,6 +69,13 @@ std::string Daemon::ready_line() const {
                {"http", http_.address()}});
 }
 
+void Daemon::serve(int descriptor, const std::function<void()>& tick) {
+  control_.serve(descriptor, [&] {
+    tick();
+    return failure().empty();
+  });
+}
+
 void Daemon::reload(const Config& config) {
   spdlog::set_level(spdlog::level::from_str(config.log.level));
   stop_timeout_ = std::chrono::milliseconds(config.shutdown.timeout_ms);

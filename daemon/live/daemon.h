@@ -39,8 +39,11 @@ class Daemon {
   // {"ready":true,"results":ENDPOINT,...}: what was bound, in one line.
   std::string ready_line() const;
 
-  // Serves until `descriptor` is readable, calling `tick` at least once a second.
-  void serve(int descriptor, const std::function<void()>& tick) { control_.serve(descriptor, tick); }
+  // Serves until `descriptor` is readable or the engine has failed, calling `tick` at least once a second.
+  void serve(int descriptor, const std::function<void()>& tick);
+
+  // Empty while the engine works; then why not.
+  std::string_view failure() const noexcept { return scheduler_.failure(); }
 
   // Ends every stream, transcribes and publishes what was accepted. False when that took longer than
   // shutdown.timeout_ms.

@@ -80,14 +80,19 @@ int serve(const Config& config, const std::string& file) {
   ServiceManager manager;
   manager.ready();
   const auto tick = [&] { manager.keep_alive([&] { return daemon.gets_on(); }); };
-  for (daemon.serve(signals.descriptor(), tick); signals.take() == SIGHUP;
-       daemon.serve(signals.descriptor(), tick)) {
+  daemon.serve(signals.descriptor(), tick);
+  while (daemon.failure().empty() && signals.take() == SIGHUP) {
     manager.reloading();
     reload(daemon, file);
     manager.ready();
+    daemon.serve(signals.descriptor(), tick);
   }
+  if (!daemon.failure().empty())
+    spdlog::error("the engine failed: {}; what it heard is published, then this ends", daemon.failure());
   manager.stopping();
-  return daemon.stop() ? kExitOk : kExitUnfinished;
+  const bool finished = daemon.stop();
+  if (!daemon.failure().empty()) return kExitEngine;
+  return finished ? kExitOk : kExitUnfinished;
 }
 
 int print_devices() {

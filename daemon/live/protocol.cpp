@@ -42,7 +42,15 @@ const char* to_string(EndReason reason) noexcept {
 }
 
 const char* to_string(GapReason reason) noexcept {
-  return reason == GapReason::Client ? "client" : "source";
+  switch (reason) {
+    case GapReason::Client:
+      return "client";
+    case GapReason::Source:
+      return "source";
+    case GapReason::Engine:
+      break;
+  }
+  return "engine";
 }
 
 const char* to_string(SegmentEnd reason) noexcept {

@@ -13,7 +13,7 @@ namespace sidewinder::live {
 enum class SourceKind { Ingest, File, Device };
 enum class EndReason { Client, End, Idle, Control, Shutdown, SourceFailed };
 enum class EncodingFormat { None, Float32, Float16 };
-enum class GapReason { Client, Source };
+enum class GapReason { Client, Source, Engine };
 
 // What a stream is from its opening to its end.
 struct StreamInfo {

@@ -9,6 +9,7 @@
 
 #include <Eigen/Core>
 
+#include "daemon/engine_choice.h"
 #include "daemon/live/clock.h"
 #include "daemon/live/thread_name.h"
 
@@ -86,6 +87,7 @@ void Scheduler::measure_capacity() {
       engine_.step(inputs_, outputs_);
       frames |= outputs_[0].frames > 0;
     }
+    if (!engine_.failure().empty()) throw EngineUnavailable(std::string(engine_.failure()));
     if (!frames) continue;
     best_s = std::min(best_s, static_cast<double>(now_ns() - begin) / 1e9);
     ++counted;
@@ -177,6 +179,7 @@ void Scheduler::pass_marks(Stream& stream) {
     }
     if (mark->kind == Mark::Kind::Flush) {
       tell_partial(stream, mark->accepted_ns, true);
+      tell_lost(stream, heard, stream.source_position(heard), mark->accepted_ns);
       told.body = FlushedBody{mark->token};
     } else {
       told.begin = mark->begin;
@@ -208,8 +211,9 @@ void Scheduler::step(std::span<Stream* const> batch, std::size_t most_samples) {
     inputs_.push_back({stream.slot(), samples.first(taken), ends && mark->position <= stream.heard()});
   }
   step_begin_ns_ = now_ns();
-  engine_.step(inputs_, outputs_);
+  if (failure().empty()) engine_.step(inputs_, outputs_);
   step_end_ns_ = now_ns();
+  notice_failure();
   metrics_.step_seconds.observe(static_cast<double>(step_end_ns_ - step_begin_ns_) / 1e9);
   metrics_.batch_streams.observe(static_cast<double>(batch.size()));
   metrics_.steps.Increment();
@@ -229,10 +233,13 @@ void Scheduler::hear(Stream& stream, const StreamInput& input, const StreamOutpu
   const std::int64_t accepted =
       input.end ? stream.next_mark()->accepted_ns : stream.accepted_ns(stream.heard());
   measure_level(stream, input.samples);
-  tell_encodings(stream, output, accepted);
-
-  listening.readout.advance(output, audio, ended_);
-  if (input.end) listening.readout.finish(audio, ended_);
+  if (failure().empty()) {
+    tell_encodings(stream, output, accepted);
+    listening.readout.advance(output, audio, ended_);
+  } else if (listening.lost_from < 0) {
+    listening.lost_from = heard - static_cast<std::int64_t>(input.samples.size());
+  }
+  if (input.end) listening.readout.finish(listening.lost_from < 0 ? audio : listening.lost_from, ended_);
   for (Segment& segment : ended_) {
     Result told = result(stream, segment.begin, segment.end, accepted);
     told.segment = segment.number;
@@ -245,6 +252,7 @@ void Scheduler::hear(Stream& stream, const StreamInput& input, const StreamOutpu
   ended_.clear();
 
   if (input.end) {
+    tell_lost(stream, audio, static_cast<std::int64_t>(stream.accepted_frames()), accepted);
     close(stream, *stream.next_mark());
     *std::find(live_.begin(), live_.end(), &stream) = nullptr;
     return;
@@ -252,6 +260,30 @@ void Scheduler::hear(Stream& stream, const StreamInput& input, const StreamOutpu
   tell_partial(stream, accepted, false);
   watch_lag(stream, accepted);
   trace(stream, accepted);
+}
+
+std::string_view Scheduler::failure() const noexcept {
+  return failed_.load(std::memory_order_acquire) ? std::string_view(failure_) : std::string_view();
+}
+
+void Scheduler::notice_failure() {
+  if (!failure().empty() || engine_.failure().empty()) return;
+  failure_ = engine_.failure();
+  failed_.store(true, std::memory_order_release);
+  table_.set_draining(true);
+}
+
+// What the failed engine has not heard of the stream, up to here, as a gap.
+void Scheduler::tell_lost(Stream& stream, std::int64_t model_end, std::int64_t source_end,
+                          std::int64_t accepted_ns) {
+  Stream::Listening& listening = stream.listening();
+  const std::int64_t from = std::max(listening.lost_from, listening.lost_told);
+  if (listening.lost_from < 0 || from >= model_end) return;
+  Result told = result(stream, from, model_end, accepted_ns);
+  told.end = source_end;
+  told.body = GapBody{GapReason::Engine};
+  results_.push(std::move(told));
+  listening.lost_told = model_end;
 }
 
 void Scheduler::trace(const Stream& stream, std::int64_t accepted_ns) {

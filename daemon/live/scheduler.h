@@ -4,6 +4,8 @@
 #include <atomic>
 #include <cstdint>
 #include <span>
+#include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -30,6 +32,10 @@ class Scheduler {
   void start();
   void stop();  // after the step that runs; streams that are left stay unfinished
 
+  // Empty while the engine works; then why not. No stream is let in any more, and what those that are there
+  // still send is told as a gap. Any thread.
+  std::string_view failure() const noexcept;
+
  private:
   void measure_capacity();
   void run();
@@ -41,6 +47,8 @@ class Scheduler {
   void measure_level(Stream& stream, std::span<const float> samples);
   void tell_partial(Stream& stream, std::int64_t accepted_ns, bool must);
   void tell_encodings(Stream& stream, const StreamOutput& output, std::int64_t accepted_ns);
+  void notice_failure();  // of the engine, after a step
+  void tell_lost(Stream& stream, std::int64_t model_end, std::int64_t source_end, std::int64_t accepted_ns);
   void watch_lag(Stream& stream, std::int64_t accepted_ns);
   void trace(const Stream& stream, std::int64_t accepted_ns);
   void close(Stream& stream, const Mark& end);
@@ -65,6 +73,8 @@ class Scheduler {
   std::int64_t due_since_ns_ = 0;                     // 0: nothing is
   std::int64_t step_begin_ns_ = 0, step_end_ns_ = 0;  // the last one
   std::size_t behind_ = 0;
+  std::string failure_;  // constant once failed_ is set
+  std::atomic<bool> failed_{false};
   std::atomic<bool> stopping_{false};
   std::thread thread_;
 };

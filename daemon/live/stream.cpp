@@ -16,6 +16,8 @@ void Stream::Listening::reset() {
   level_squares = 0;
   level_peak = 0;
   behind = false;
+  lost_from = -1;
+  lost_told = 0;
 }
 
 Stream::Stream(std::uint32_t slot, std::size_t ring_samples, std::size_t chunk_samples, Readout readout,

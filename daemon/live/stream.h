@@ -109,6 +109,9 @@ class Stream {
     double level_squares = 0;
     float level_peak = 0;
     bool behind = false;
+    std::int64_t lost_from =
+        -1;  // model samples: nothing from here on was heard, for the engine failed; -1: it works
+    std::int64_t lost_told = 0;  // model samples: told as a gap up to here
     void reset();
   };
   Listening& listening() noexcept { return listening_; }

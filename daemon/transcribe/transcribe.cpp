@@ -160,8 +160,10 @@ class Transcriber {
       std::erase_if(active_, [](const Input& input) { return input.ended; });
       show_progress();
     }
-    // Ctrl-C: the document is whole all the same.
-    for (; next_ < options_.inputs.size(); ++next_) fail_document(next_, "interrupted before it was read");
+    // Ctrl-C, or an engine lost: the document is whole all the same.
+    const std::string unread =
+        interrupted ? "interrupted before it was read" : "not read: " + engine_failure();
+    for (; next_ < options_.inputs.size(); ++next_) fail_document(next_, unread);
     if (array) standard_output_.write("]\n");
     standard_output_.flush();
     return interrupted ? kExitInterrupted : exit_code_;
@@ -188,7 +190,7 @@ class Transcriber {
 
   // Opens inputs while slots are free. False once all have been opened.
   bool admit() {
-    while (next_ < options_.inputs.size() && !interrupted) {
+    while (next_ < options_.inputs.size() && !interrupted && chosen_.engine->failure().empty()) {
       if (!waiting_) waiting_ = open(next_);
       if (waiting_) {
         std::size_t wanted =
@@ -211,8 +213,8 @@ class Transcriber {
     input.start = Clock::now();
     try {
       MutedErrors muted;
-      input.reader =
-          input.name == "-" ? open_pcm_stream(STDIN_FILENO, options_.raw, interrupt_event) : open_sound_file(input.name);
+      input.reader = input.name == "-" ? open_pcm_stream(STDIN_FILENO, options_.raw, interrupt_event)
+                                       : open_sound_file(input.name);
       check_channels(*input.reader);
       input.filter = std::make_unique<dsp::ResamplerFilter>(input.reader->rate(), model_.config.sample_rate);
       return input;
@@ -422,11 +424,23 @@ class Transcriber {
     if (batch_.empty()) return;
     const Clock::time_point start = Clock::now();
     chosen_.engine->step(batch_, results_);
+    if (!chosen_.engine->failure().empty()) {
+      exit_code_ = kExitEngine;
+      for (Input& input : active_) {
+        input.ended = true;
+        input.error = engine_failure();
+      }
+    }
     const double second_a_sample =
         seconds_since(start) / static_cast<double>(std::max<std::size_t>(samples, 1));
     for (Input& input : active_)
       for (Stream& stream : input.streams)
         stream.engine_seconds += second_a_sample * static_cast<double>(stream.ready);
+  }
+
+  std::string engine_failure() const {
+    return "the engine failed: " + std::string(chosen_.engine->failure()) +
+           "; run it again, or with --engine cpu";
   }
 
   // Words of the step to the input's transcripts.

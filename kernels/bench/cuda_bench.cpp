@@ -115,7 +115,7 @@ class Load {
     const Clock::time_point start = Clock::now();
     engine_.step(batch_, out_);
     const double time = milliseconds_since(start);
-    if (std::string failure = cuda_engine_failure(engine_); !failure.empty())
+    if (std::string failure(engine_.failure()); !failure.empty())
       throw std::runtime_error(failure);
     return time;
   }

@@ -553,7 +553,7 @@ TEST_P(CudaEngineTest, EmptyAndShortStreams) {
   }
   std::vector<StreamOutput> none;
   engine->step({}, none);
-  EXPECT_EQ(cuda_engine_failure(*engine), "");
+  EXPECT_EQ(engine->failure(), "");
 }
 
 // Every kernel once or twice, small: what compute-sanitizer looks at.
@@ -571,7 +571,7 @@ void take_two_short_steps(CudaOptions cuda) {
     engine->step(batch, out);
   }
   EXPECT_GT(out[0].frames, 8u);
-  EXPECT_EQ(cuda_engine_failure(*engine), "");
+  EXPECT_EQ(engine->failure(), "");
 }
 
 TEST_P(CudaEngineTest, SanitizerSubject) {
@@ -667,7 +667,7 @@ TEST_P(CudaEngineTest, NothingIsAllocatedAfterWarmUp) {
     engine->step(batch, out);
   }
   EXPECT_EQ(cuda_devices().at(0).memory_free, before);
-  EXPECT_EQ(cuda_engine_failure(*engine), "");
+  EXPECT_EQ(engine->failure(), "");
 }
 
 TEST_P(CudaEngineTest, FullPoolOfSlots) {
@@ -794,7 +794,7 @@ TEST_P(CudaProductTest, SameBitsInCrowdsAndAlone) {
     std::size_t unequal = 0;
     for (std::uint32_t slot = 0; slot < kStreams; ++slot) unequal += heard[slot].hash() != wanted[slot % 3];
     EXPECT_EQ(unequal, 0u);
-    EXPECT_EQ(cuda_engine_failure(*crowd), "");
+    EXPECT_EQ(crowd->failure(), "");
     std::printf("%s, products %s, convolution %s, clusters %s: hash %016llx\n", name_of(cuda.precision),
                 name_of(cuda.products), cuda.fuse_convolution ? "fused" : "alone",
                 cuda.clusters ? "yes" : "no", static_cast<unsigned long long>(wanted[0]));
