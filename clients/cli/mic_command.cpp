@@ -29,6 +29,7 @@ struct Arguments {
   Addresses addresses;
   Capture::Wanted capture;
   std::string stream;
+  std::string hotwords;
   bool quiet = false;
 };
 
@@ -48,7 +49,8 @@ class Recording {
         capture_(open_capture(arguments.capture)),
         context_(1),
         sender_(context_, arguments.addresses, arguments.stream,
-                {.samples = "f32le", .rate = capture_->rate(), .channels = capture_->channels()}, 0) {}
+                {.samples = "f32le", .rate = capture_->rate(), .channels = capture_->channels()}, 0,
+                arguments.hotwords) {}
 
   // Returns an exit code.
   int run();
@@ -160,6 +162,7 @@ void add_mic_command(CLI::App& app, std::function<int()>& run) {
   command->add_option("--stream", arguments->stream, "The stream's name (default: the daemon chooses one)")
       ->type_name("NAME");
   command->add_flag("-q,--quiet", arguments->quiet, "Say nothing unless something goes wrong");
+  add_hotwords_option(*command, arguments->hotwords);
   add_address_option(*command, "ingest", arguments->addresses.ingest);
   add_key_options(*command, arguments->addresses);
   command->footer(

@@ -29,6 +29,7 @@ struct Arguments {
   std::string file;
   std::string stream;
   std::string sample_format;
+  std::string hotwords;
   int rate = 0;
   int channels = 0;
   int channel = 0;
@@ -43,7 +44,8 @@ class Sending {
       : arguments_(arguments),
         input_(arguments.file, raw_format(arguments)),
         context_(1),
-        sender_(context_, arguments.addresses, arguments.stream, input_.format(), arguments.channel) {}
+        sender_(context_, arguments.addresses, arguments.stream, input_.format(), arguments.channel,
+                arguments.hotwords) {}
 
   // Returns an exit code.
   int run();
@@ -181,6 +183,7 @@ void add_send_command(CLI::App& app, std::function<int()>& run) {
   command->add_option("--channel", arguments->channel, "Take this channel, from 1 (default: all mixed)")
       ->check(CLI::Range(1, 32).description(""))
       ->type_name("N");
+  add_hotwords_option(*command, arguments->hotwords);
   add_address_option(*command, "ingest", arguments->addresses.ingest);
   add_key_options(*command, arguments->addresses);
   command->footer(

@@ -1,6 +1,7 @@
 #include "clients/cli/sender.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "daemon/cli/exit_code.h"
 
@@ -13,13 +14,14 @@ constexpr std::chrono::seconds kDisownedPatience(
 }  // namespace
 
 Sender::Sender(zmq::context_t& context, const Addresses& addresses, const std::string& stream,
-               const SoundFormat& format, int channel)
+               const SoundFormat& format, int channel, std::string hotwords)
     : context_(context),
       address_(addresses.ingest),
       keys_(addresses.load_keys()),
       stream_(stream),
       format_(format),
-      channel_(channel) {
+      channel_(channel),
+      hotwords_(std::move(hotwords)) {
   connect();
 }
 
@@ -69,6 +71,7 @@ bool Sender::send_next() {
     if (!stream_.empty()) message["stream"] = stream_;
     if (channel_ > 0) message["channel"] = channel_;
     if (epoch_ > 0) message["epoch"] = epoch_;
+    body = std::as_bytes(std::span(hotwords_));
   } else if (state_ != State::Open) {
     return false;
   } else if (ping_) {

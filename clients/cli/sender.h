@@ -19,9 +19,10 @@ namespace sidewinder::clients {
 // Thread rule: one thread. Nothing waits: call exchange(), then poll for what add_poll_items() names.
 class Sender {
  public:
-  // An empty stream: the daemon chooses the name. channel: 0 mixes.
+  // An empty stream: the daemon chooses the name. channel: 0 mixes. hotwords: as clients/PROTOCOL.md has
+  // them; empty: the daemon's own.
   Sender(zmq::context_t& context, const Addresses& addresses, const std::string& stream,
-         const SoundFormat& format, int channel);
+         const SoundFormat& format, int channel, std::string hotwords);
 
   // Takes what came and sends what may go. Throws RefusedError, and ClientError for what can't go on.
   void exchange();
@@ -84,6 +85,7 @@ class Sender {
   std::string stream_;
   SoundFormat format_;
   int channel_;
+  std::string hotwords_;
   std::optional<Connection> connection_;
   State state_ = State::Opening;
   std::optional<std::chrono::steady_clock::time_point> disowned_;  // since when `closed` is waited for

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <utility>
 
 #include "clients/cli/text.h"
@@ -63,6 +65,21 @@ void add_key_options(CLI::App& command, Addresses& addresses) {
       ->type_name("KEY");
   command.add_option("--keys", addresses.keys, "This client's own keys (sidewinder keygen makes them)")
       ->envname("SIDEWINDER_KEYS")
+      ->type_name("FILE");
+}
+
+void add_hotwords_option(CLI::App& command, std::string& phrases) {
+  command
+      .add_option_function<std::string>(
+          "--hotwords",
+          [&phrases](const std::string& file) {
+            std::ifstream in(file, std::ios::binary);
+            phrases.assign(std::istreambuf_iterator<char>(in), {});
+            if (!in) throw CLI::ValidationError("--hotwords", file + ": can't be read; check the path");
+            if (phrases.empty())
+              throw CLI::ValidationError("--hotwords", file + ": is empty; give a phrase a line");
+          },
+          "A file of phrases to favour, one a line; behind a tab how strongly (default 1)")
       ->type_name("FILE");
 }
 

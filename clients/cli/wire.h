@@ -62,6 +62,9 @@ void add_address_option(CLI::App& command, const std::string& name, std::string&
 // --server-key and --keys, or $SIDEWINDER_SERVER_KEY and $SIDEWINDER_KEYS.
 void add_key_options(CLI::App& command, Addresses& addresses);
 
+// --hotwords FILE; the file's contents go to `phrases` when the command line is parsed.
+void add_hotwords_option(CLI::App& command, std::string& phrases);
+
 std::string pack(Json message);           // adds the version
 Json unpack(const zmq::message_t& part);  // throws ClientError: not this protocol, or not this version
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import zmq
-from harness import DATA, Feeder, Subscriber, eventually, transcribe, validate
+from harness import BIN, DATA, PATIENCE, Feeder, Subscriber, eventually, transcribe, validate
 
 CLIENT_TO_KILL = """
 import json, sys, zmq
@@ -303,6 +303,20 @@ def test_hotwords_are_favoured(start, quilter):
     assert text(listed) == changed
     assert text(listed, b"") == without
     assert offline("--hotwords", file) == changed
+    # The command line's clients bring theirs from a file.
+    recording = file.parent / "quilter.wav"
+    subprocess.run(["sox", DATA / "quilter.flac", recording], check=True)
+    heard = Subscriber(plain)
+    send = [BIN / "sidewinder", "send", recording, "--fast", "--stream", "sent", "--ingest", plain.endpoints["ingest"], "--hotwords"]
+    subprocess.run([*send, file], check=True, timeout=PATIENCE)
+    heard.until_closed("sent")
+    assert heard.text("sent") == changed
+    file.write_text("route 66")
+    refused = subprocess.run([*send, file], capture_output=True, text=True, timeout=PATIENCE)
+    assert refused.returncode == 9 and '"route 66" has a digit' in refused.stderr, refused.stderr
+    file.write_text("")
+    empty = subprocess.run([*send, file], capture_output=True, text=True, timeout=PATIENCE)
+    assert empty.returncode == 2 and "is empty; give a phrase a line" in empty.stderr, empty.stderr
 
 
 def test_bad_hotwords_are_refused_by_name(start):
