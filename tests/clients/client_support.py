@@ -36,6 +36,11 @@ control = "{control}"
 http = "127.0.0.1:0"
 [limits]
 streams = 4
+load_percent = 0
+[scheduler]
+behind_ms = 600000
+[shutdown]
+timeout_ms = 600000
 [ingest]
 idle_ms = {idle_ms}
 [history]

@@ -1,6 +1,7 @@
 """Fixtures; every frame of JSON that the package sends or receives is held against the schemas."""
 
 import json
+import signal
 import subprocess
 
 import pytest
@@ -50,7 +51,7 @@ def shared_daemon(tmp_path_factory):
 
 @pytest.fixture
 def own_daemon(tmp_path):
-    """For tests that kill it or need settings of their own."""
+    """For tests that kill it or need settings of their own. Who is not killed must end cleanly."""
     daemons = []
 
     def start(**options) -> Daemon:
@@ -59,7 +60,8 @@ def own_daemon(tmp_path):
 
     yield start
     for daemon in daemons:
-        daemon.kill()
+        if daemon.process.poll() != -signal.SIGKILL:
+            assert daemon.stop() == 0
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ SANE = {
                 "http": "127.0.0.1:0"},
     "model": {"folder": str(ROOT / "model" / "pretrained")},
     "engine": {"kind": "cpu"},
-    "limits": {"streams": 8},
-    "scheduler": {"behind_ms": 600_000},  # a loaded machine is no failure
+    "limits": {"streams": 8, "load_percent": 0},  # a loaded machine is no failure
+    "scheduler": {"behind_ms": 600_000},
     "ingest": {"idle_ms": 600_000},
     "shutdown": {"timeout_ms": 600_000},
 }
