@@ -1,6 +1,5 @@
 #include "daemon/live/daemon.h"
 
-#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -49,7 +48,10 @@ Daemon::Daemon(const Config& config, const Model& model)
       scheduler_(config, *chosen_.engine, table_, results_, ingest_.look(), metrics_),
       control_(context_, config, identity_, {SIDEWINDER_VERSION, chosen_.engine->name()}, security_, table_,
                results_, publisher_, ingest_, history_, metrics_),
-      http_(config.sockets.http, metrics_, table_) {
+      http_(config.sockets.http, metrics_, table_),
+      watched_{{{"scheduler", scheduler_.pulse(), table_.work()},
+                {"publisher", publisher_.pulse(), results_.filled()},
+                {"ingest", ingest_.pulse(), ingest_.look()}}} {
   if (!chosen_.note.empty()) spdlog::info("{}", chosen_.note);
   metrics_.describe(SIDEWINDER_VERSION, chosen_.engine->name(), identity_.hash);
   if (const std::size_t capacity = table_.capacity(); capacity > 0)
@@ -89,14 +91,15 @@ void Daemon::reload(const Config& config) {
   security_.audit.record("reloaded", {{"restart_needed", waiting}});
 }
 
-bool Daemon::gets_on() {
-  const auto chunk = static_cast<std::size_t>(config_.scheduler.chunk_ms * identity_.rate / 1000);
-  const auto streams = table_.list();
-  const bool work =
-      results_.size() > 0 || std::any_of(streams.begin(), streams.end(),
-                                         [&](const auto& stream) { return stream.backlog >= chunk; });
-  const std::uint64_t moved = static_cast<std::uint64_t>(metrics_.steps.Value()) + publisher_.published();
-  return std::exchange(moved_, moved) != moved || !work;
+std::string Daemon::stuck() {
+  std::string names;
+  for (Watched& thread : watched_) {
+    const std::uint64_t beats = thread.pulse.beats();
+    if (std::exchange(thread.seen, beats) == beats)
+      names += (names.empty() ? "" : ", ") + std::string(thread.name);
+    thread.wakeup.raise();
+  }
+  return names;
 }
 
 bool Daemon::stop() {

@@ -1,9 +1,11 @@
 // The daemon, put together: owns every part, in the order in which they may be destroyed backwards.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <string>
 
@@ -19,6 +21,7 @@
 #include "daemon/live/ingest.h"
 #include "daemon/live/metrics.h"
 #include "daemon/live/publisher.h"
+#include "daemon/live/pulse.h"
 #include "daemon/live/scheduler.h"
 #include "daemon/live/security.h"
 #include "daemon/live/stream_table.h"
@@ -52,13 +55,20 @@ class Daemon {
   // Takes over what can change while streams run, and says in the log what can't; opens the audit log again.
   void reload(const Config& config);
 
-  // Whether anything moved since the last call, if there is anything to do.
-  bool gets_on();
+  // The threads that did nothing, not even find that there is nothing to do, since the last call, which asked
+  // them to: their names with commas between; empty: all get on. The first call only asks.
+  std::string stuck();
 
  private:
+  struct Watched {
+    const char* name;
+    const Pulse& pulse;
+    Wakeup& wakeup;
+    std::uint64_t seen = std::numeric_limits<std::uint64_t>::max();  // beats at the last look; at first none
+  };
+
   const Config& config_;  // as it was at the start
   std::chrono::milliseconds stop_timeout_;
-  std::uint64_t moved_ = 0;  // steps and results at the last look
   Tokenizer tokenizer_;
   Decoding decoding_;
   ChosenEngine chosen_;
@@ -77,6 +87,7 @@ class Daemon {
   Scheduler scheduler_;
   Control control_;
   HttpServer http_;
+  std::array<Watched, 3> watched_;
 };
 
 }  // namespace sidewinder::live

@@ -102,6 +102,7 @@ void Ingest::run() {
       look = false;
     }
     take_replies();
+    pulse_.beat();
   }
 }
 

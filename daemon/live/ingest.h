@@ -18,6 +18,7 @@
 #include "daemon/live/metrics.h"
 #include "daemon/live/protocol.h"
 #include "daemon/live/publisher.h"
+#include "daemon/live/pulse.h"
 #include "daemon/live/security.h"
 #include "daemon/live/sockets.h"
 #include "daemon/live/stream_table.h"
@@ -41,6 +42,7 @@ class Ingest {
   // Raised by others when rings have room again or a stream is to end.
   Wakeup& look() { return look_; }
   std::string endpoint() const { return endpoint_; }  // as bound
+  const Pulse& pulse() const { return pulse_; }       // of its thread; look() wakes it
 
  private:
   // One client's stream. Once ended it waits here for its ClosedBody to come back.
@@ -93,6 +95,7 @@ class Ingest {
   std::vector<float> samples_;               // (frames, channels) of one message
   Wakeup look_;
   std::atomic<std::int64_t> idle_ms_;  // a stream whose client is silent for so long is ended
+  Pulse pulse_;
   std::atomic<bool> closing_{false};
   std::atomic<bool> stopping_{false};
   std::thread thread_;

@@ -79,7 +79,7 @@ int serve(const Config& config, const std::string& file) {
   spdlog::info("serving {}", daemon.ready_line());
   ServiceManager manager;
   manager.ready();
-  const auto tick = [&] { manager.keep_alive([&] { return daemon.gets_on(); }); };
+  const auto tick = [&] { manager.keep_alive([&] { return daemon.stuck(); }); };
   daemon.serve(signals.descriptor(), tick);
   while (daemon.failure().empty() && signals.take() == SIGHUP) {
     manager.reloading();

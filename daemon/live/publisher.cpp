@@ -109,8 +109,12 @@ void Publisher::run() {
       items[0].socket = socket_.handle();
     }
     take_subscriptions();
-    while (auto result = results_.try_pop()) publish(*result);
+    while (auto result = results_.try_pop()) {
+      publish(*result);
+      pulse_.beat();
+    }
     metrics_.queue.Set(0);
+    pulse_.beat();
   }
 }
 

@@ -20,6 +20,7 @@
 #include "daemon/live/json_writer.h"
 #include "daemon/live/metrics.h"
 #include "daemon/live/protocol.h"
+#include "daemon/live/pulse.h"
 #include "daemon/live/result.h"
 #include "daemon/live/security.h"
 #include "daemon/live/segment_text.h"
@@ -71,6 +72,7 @@ class Publisher {
 
   std::string endpoint() const { return endpoint_; }  // as bound
   std::uint64_t published() const { return published_.load(std::memory_order_relaxed); }
+  const Pulse& pulse() const { return pulse_; }  // of its thread; the result queue's filled() wakes it
 
  private:
   enum Kind { Opened, Partial, Final, Gap, Level, Behind, Closed, Encodings, kKinds };
@@ -116,6 +118,7 @@ class Publisher {
   std::string json_;                 // the header being written
   std::vector<Eigen::half> halves_;  // encodings being converted
   std::atomic<std::uint64_t> published_{0};
+  Pulse pulse_;
   std::atomic<bool> dropping_{false};
   std::atomic<bool> stopping_{false};
   std::thread thread_;

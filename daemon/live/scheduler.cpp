@@ -124,6 +124,7 @@ void Scheduler::run() {
     metrics_.waiting_seconds.Set(static_cast<double>(waiting) / engine_.config().sample_rate);
     if (due_.empty()) {
       due_since_ns_ = 0;
+      pulse_.beat();
       table_.work().wait(kIdleMs);
       continue;
     }
@@ -220,6 +221,7 @@ void Scheduler::step(std::span<Stream* const> batch, std::size_t most_samples) {
   metrics_.audio_seconds.Increment(static_cast<double>(total) / engine_.config().sample_rate);
   for (std::size_t row = 0; row < batch.size(); ++row) hear(*batch[row], inputs_[row], outputs_[row]);
   metrics_.queue.Set(static_cast<double>(results_.size()));
+  pulse_.beat();
 }
 
 void Scheduler::hear(Stream& stream, const StreamInput& input, const StreamOutput& output) {

@@ -12,6 +12,7 @@
 #include "daemon/live/bounded_queue.h"
 #include "daemon/live/config.h"
 #include "daemon/live/metrics.h"
+#include "daemon/live/pulse.h"
 #include "daemon/live/result.h"
 #include "daemon/live/stream_table.h"
 #include "model/engine.h"
@@ -35,6 +36,7 @@ class Scheduler {
   // Empty while the engine works; then why not. No stream is let in any more, and what those that are there
   // still send is told as a gap. Any thread.
   std::string_view failure() const noexcept;
+  const Pulse& pulse() const { return pulse_; }  // of its thread; StreamTable::work() wakes it
 
  private:
   void measure_capacity();
@@ -75,6 +77,7 @@ class Scheduler {
   std::size_t behind_ = 0;
   std::string failure_;  // constant once failed_ is set
   std::atomic<bool> failed_{false};
+  Pulse pulse_;
   std::atomic<bool> stopping_{false};
   std::thread thread_;
 };

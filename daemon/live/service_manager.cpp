@@ -1,7 +1,5 @@
 #include "daemon/live/service_manager.h"
 
-#include <string>
-
 #include <spdlog/spdlog.h>
 #include <systemd/sd-daemon.h>
 
@@ -26,14 +24,14 @@ void ServiceManager::stopping() const {
   ::sd_notify(0, "STOPPING=1");
 }
 
-void ServiceManager::keep_alive(const std::function<bool()>& gets_on) {
+void ServiceManager::keep_alive(const std::function<std::string()>& stuck) {
   const auto now = std::chrono::steady_clock::now();
   if (interval_.count() == 0 || now < due_) return;
   due_ = now + interval_;
-  if (gets_on())
+  if (const std::string names = stuck(); names.empty())
     ::sd_notify(0, "WATCHDOG=1");
   else
-    spdlog::error("nothing moves though work is waiting: the watchdog is not told that all is well");
+    spdlog::error("stuck: {}; the watchdog is not told that all is well", names);
 }
 
 }  // namespace sidewinder::live

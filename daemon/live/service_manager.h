@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <string>
 
 namespace sidewinder::live {
 
@@ -16,8 +17,9 @@ class ServiceManager {
   void reloading() const;
   void stopping() const;
 
-  // Call it often. At half of WatchdogSec, asks whether the daemon gets on, and says so if it does.
-  void keep_alive(const std::function<bool()>& gets_on);
+  // Call it at least once a second. At half of WatchdogSec, asks what is stuck (names; empty: nothing), and
+  // says that all is well if nothing is. WatchdogSec must be 4 s or more, for that may be said a second late.
+  void keep_alive(const std::function<std::string()>& stuck);
 
  private:
   std::chrono::microseconds interval_{0};  // 0: there is no watchdog

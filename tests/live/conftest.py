@@ -1,6 +1,6 @@
 import pytest
 
-from harness import Daemon, decode, transcribe, DATA
+from harness import Daemon, Manager, decode, transcribe, DATA
 
 
 @pytest.fixture
@@ -24,6 +24,15 @@ def start(tmp_path):
 @pytest.fixture
 def daemon(start):
     return start()
+
+
+@pytest.fixture
+def manager(tmp_path, monkeypatch):
+    """What the daemons that are started from now on take for systemd; its watchdog wants to hear every 2 seconds."""
+    with Manager(tmp_path / "notify") as manager:
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "2000000")
+        yield manager
 
 
 @pytest.fixture(scope="session")

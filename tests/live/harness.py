@@ -3,7 +3,9 @@
 import json
 import os
 import pathlib
+import select
 import signal
+import socket
 import subprocess
 import time
 import urllib.error
@@ -242,6 +244,35 @@ class Feeder:
 
     def close(self):
         return self.ask("closed", type="close", stream=self.stream, id="c")
+
+
+class Manager:
+    """systemd's end of sd_notify."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+        self.socket.settimeout(PATIENCE)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def until(self, wanted):
+        """What it was told, down to the line that is wanted."""
+        seen = []
+        while wanted not in seen:
+            seen += self.socket.recv(4096).decode().splitlines()
+        return seen
+
+    def unread(self):
+        """What it was told and has not been read."""
+        seen = []
+        while select.select([self.socket], [], [], 0)[0]:
+            seen += self.socket.recv(4096).decode().splitlines()
+        return seen
 
 
 def cut(pcm, frame_bytes, rng=None, frames=1600):
