@@ -177,8 +177,8 @@ void add_transcribe_command(CLI::App& app, std::function<int()>& run) {
       ->check(CLI::Range(1, 1024).description(""));
   command->footer(
       "Exit codes: 0 all done; 1 an input failed (the others were finished); 2 the command line is wrong;\n"
-      "3 the model can't be used; 4 an output can't be written; 5 the engine asked for is not there; 130 "
-      "interrupted.");
+      "3 the model can't be used; 4 an output can't be written; 5 the engine asked for is not there;\n"
+      "10 the engine failed at its work; 130 interrupted.");
   command->callback([arguments, &run] {
     check(*arguments);
     run = [arguments] { return transcribe(arguments->options); };

@@ -91,7 +91,7 @@ int serve(const Config& config, const std::string& file) {
     spdlog::error("the engine failed: {}; what it heard is published, then this ends", daemon.failure());
   manager.stopping();
   const bool finished = daemon.stop();
-  if (!daemon.failure().empty()) return kExitEngine;
+  if (!daemon.failure().empty()) return kExitEngineFailed;
   return finished ? kExitOk : kExitUnfinished;
 }
 

@@ -425,7 +425,7 @@ class Transcriber {
     const Clock::time_point start = Clock::now();
     chosen_.engine->step(batch_, results_);
     if (!chosen_.engine->failure().empty()) {
-      exit_code_ = kExitEngine;
+      exit_code_ = kExitEngineFailed;
       for (Input& input : active_) {
         input.ended = true;
         input.error = engine_failure();
