@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <mutex>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 namespace sidewinder {
@@ -22,7 +23,9 @@ class ThreadTeam {
   // allocation; the task must not throw.
   template <typename Task>
   void run(Task&& task) noexcept {
-    run_erased([](void* context, int member) { (*static_cast<Task*>(context))(member); }, &task);
+    run_erased(
+        [](void* context, int member) { (*static_cast<std::remove_reference_t<Task>*>(context))(member); },
+        &task);
   }
 
  private:

@@ -26,8 +26,10 @@ constexpr std::uint32_t kMostBatchGpu = 8'192;
 // With more streams than that, one or another is always about to have its chunk: no use in being woken for
 // each.
 constexpr std::size_t kManyStreams = 256;
-constexpr int kCapacityRounds = 5;  // steps; the first ones warm up
-constexpr int kIdleMs = 1'000;      // look around so often though nobody calls
+constexpr std::size_t kRowsAtATime = 4;     // that a thread decodes before it looks for more
+constexpr std::size_t kRowsForTheTeam = 8;  // fewer are not worth waking threads for
+constexpr int kCapacityRounds = 5;          // steps; the first ones warm up
+constexpr int kIdleMs = 1'000;              // look around so often though nobody calls
 
 std::size_t chunk_samples(const Config& config, int rate) {
   return static_cast<std::size_t>(config.scheduler.chunk_ms * rate / 1000);
@@ -60,7 +62,9 @@ Scheduler::Scheduler(const Config& config, Engine& engine, StreamTable& table, B
       max_batch_(std::min(engine.options().max_batch,
                           std::string_view(engine.name()) == "cpu" ? kMostBatchCpu : kMostBatchGpu)),
       samples_(std::max<std::size_t>(max_batch_ * chunk_samples_, engine.options().max_samples)),
-      outputs_(max_batch_) {
+      outputs_(max_batch_),
+      ended_(max_batch_),
+      team_(engine.options().threads) {
   live_.reserve(engine.options().slots);
   due_.reserve(engine.options().slots);
   inputs_.reserve(max_batch_);
@@ -219,30 +223,53 @@ void Scheduler::step(std::span<Stream* const> batch, std::size_t most_samples) {
   metrics_.batch_streams.observe(static_cast<double>(batch.size()));
   metrics_.steps.Increment();
   metrics_.audio_seconds.Increment(static_cast<double>(total) / engine_.config().sample_rate);
-  for (std::size_t row = 0; row < batch.size(); ++row) hear(*batch[row], inputs_[row], outputs_[row]);
+  listen_to_all(batch);
+  for (std::size_t row = 0; row < batch.size(); ++row) tell(row, *batch[row]);
   metrics_.queue.Set(static_cast<double>(results_.size()));
   pulse_.beat();
 }
 
-void Scheduler::hear(Stream& stream, const StreamInput& input, const StreamOutput& output) {
-  Stream::Listening& listening = stream.listening();
+// Where the audio that has been heard ends: at the stream's end the resampler may have rounded up.
+std::int64_t Scheduler::audio_end(Stream& stream, const StreamInput& input) const {
   const auto heard = static_cast<std::int64_t>(stream.heard());
-  // At the stream's end the resampler may have rounded up; the audio itself ends here.
-  const std::int64_t audio = input.end
-                                 ? std::min(heard, static_cast<std::int64_t>(stream.accepted_frames()) *
-                                                       engine_.config().sample_rate / stream.info().rate)
-                                 : heard;
+  if (!input.end) return heard;
+  return std::min(heard, static_cast<std::int64_t>(stream.accepted_frames()) * engine_.config().sample_rate /
+                             stream.info().rate);
+}
+
+void Scheduler::listen_to_all(std::span<Stream* const> batch) {
+  std::atomic<std::size_t> next{0};
+  auto some = [&](int) {
+    for (std::size_t row = next.fetch_add(kRowsAtATime); row < batch.size();
+         row = next.fetch_add(kRowsAtATime))
+      for (std::size_t end = std::min(row + kRowsAtATime, batch.size()); row < end; ++row)
+        listen(row, *batch[row]);
+  };
+  if (batch.size() >= kRowsForTheTeam)
+    team_.run(some);
+  else
+    some(0);
+}
+
+void Scheduler::listen(std::size_t row, Stream& stream) {
+  Stream::Listening& listening = stream.listening();
+  const StreamInput& input = inputs_[row];
+  const std::int64_t audio = audio_end(stream, input);
+  if (failure().empty())
+    listening.readout.advance(outputs_[row], audio, ended_[row]);
+  else if (listening.lost_from < 0)
+    listening.lost_from = static_cast<std::int64_t>(stream.heard() - input.samples.size());
+  if (input.end) listening.readout.finish(listening.lost_from < 0 ? audio : listening.lost_from, ended_[row]);
+}
+
+void Scheduler::tell(std::size_t row, Stream& stream) {
+  Stream::Listening& listening = stream.listening();
+  const StreamInput& input = inputs_[row];
   const std::int64_t accepted =
       input.end ? stream.next_mark()->accepted_ns : stream.accepted_ns(stream.heard());
   measure_level(stream, input.samples);
-  if (failure().empty()) {
-    tell_encodings(stream, output, accepted);
-    listening.readout.advance(output, audio, ended_);
-  } else if (listening.lost_from < 0) {
-    listening.lost_from = heard - static_cast<std::int64_t>(input.samples.size());
-  }
-  if (input.end) listening.readout.finish(listening.lost_from < 0 ? audio : listening.lost_from, ended_);
-  for (Segment& segment : ended_) {
+  if (failure().empty()) tell_encodings(stream, outputs_[row], accepted);
+  for (Segment& segment : ended_[row]) {
     Result told = result(stream, segment.begin, segment.end, accepted);
     told.segment = segment.number;
     told.body = FinalBody{std::move(segment)};
@@ -251,10 +278,11 @@ void Scheduler::hear(Stream& stream, const StreamInput& input, const StreamOutpu
     listening.partial_words = 0;
     listening.partial_tentative.clear();
   }
-  ended_.clear();
+  ended_[row].clear();
 
   if (input.end) {
-    tell_lost(stream, audio, static_cast<std::int64_t>(stream.accepted_frames()), accepted);
+    tell_lost(stream, audio_end(stream, input), static_cast<std::int64_t>(stream.accepted_frames()),
+              accepted);
     close(stream, *stream.next_mark());
     *std::find(live_.begin(), live_.end(), &stream) = nullptr;
     return;

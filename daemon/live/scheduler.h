@@ -16,6 +16,7 @@
 #include "daemon/live/result.h"
 #include "daemon/live/stream_table.h"
 #include "model/engine.h"
+#include "model/thread_team.h"
 
 namespace sidewinder::live {
 
@@ -45,7 +46,10 @@ class Scheduler {
   bool is_due(Stream& stream);      // has a chunk, or a mark to reach
   void pass_marks(Stream& stream);  // those that everything before has reached
   void step(std::span<Stream* const> batch, std::size_t most_samples);
-  void hear(Stream& stream, const StreamInput& input, const StreamOutput& output);
+  void listen_to_all(std::span<Stream* const> batch);
+  void listen(std::size_t row, Stream& stream);  // a step's row, to segments; any thread of the team
+  void tell(std::size_t row, Stream& stream);    // what came of it
+  std::int64_t audio_end(Stream& stream, const StreamInput& input) const;
   void measure_level(Stream& stream, std::span<const float> samples);
   void tell_partial(Stream& stream, std::int64_t accepted_ns, bool must);
   void tell_encodings(Stream& stream, const StreamOutput& output, std::int64_t accepted_ns);
@@ -71,8 +75,9 @@ class Scheduler {
   std::vector<float> samples_;  // (max_batch_, chunk), or fewer rows of more
   std::vector<StreamInput> inputs_;
   std::vector<StreamOutput> outputs_;
-  std::vector<Segment> ended_;
-  std::int64_t due_since_ns_ = 0;                     // 0: nothing is
+  std::vector<std::vector<Segment>> ended_;  // (max_batch_): of each row, those that ended in the step
+  ThreadTeam team_;                // decodes the rows of a step: a beam search is for one core no trifle
+  std::int64_t due_since_ns_ = 0;  // 0: nothing is
   std::int64_t step_begin_ns_ = 0, step_end_ns_ = 0;  // the last one
   std::size_t behind_ = 0;
   std::string failure_;  // constant once failed_ is set

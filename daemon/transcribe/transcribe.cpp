@@ -1,6 +1,7 @@
 #include "daemon/transcribe/transcribe.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cmath>
@@ -24,6 +25,7 @@
 #include "model/decoding.h"
 #include "model/hotwords.h"
 #include "model/slot_pool.h"
+#include "model/thread_team.h"
 #include "model/tokenizer.h"
 
 namespace sidewinder {
@@ -86,7 +88,7 @@ struct Stream {
   std::vector<float> mono;     // (frames) at the input's rate
   std::vector<float> samples;  // at the model's rate: what the next step takes
   std::size_t ready = 0;       // of these, filled
-  std::size_t row = 0;         // of the batch, during a step
+  std::vector<Word> words;     // that came of the step
   double engine_seconds = 0;
 };
 
@@ -131,6 +133,7 @@ class Transcriber {
                    : static_cast<std::uint32_t>(std::min<std::size_t>(kMostSlots, options.inputs.size()))),
         chosen_(make_engine(options.engine, model_, engine_options(), options.gpus)),
         pool_(slots_, chosen_.engine->devices()),
+        team_(chosen_.engine->options().threads),
         ordered_(standard_output_, options.inputs.size()),
         progress_(options.progress) {
     if (options.progress && !chosen_.note.empty()) report(chosen_.note);
@@ -141,6 +144,7 @@ class Transcriber {
                            ": the best path can't favour phrases; use --decoder beam, or no --hotwords");
     }
     batch_.reserve(slots_);
+    rows_.reserve(slots_);
     results_.resize(slots_);
   }
 
@@ -154,6 +158,7 @@ class Transcriber {
         std::this_thread::sleep_until(start + chunk * std::chrono::milliseconds(options_.chunk_ms));
       for (Input& input : active_) read_chunk(input);
       step();
+      decode();
       for (Input& input : active_) guard_output(input, [&] { deliver(input); });
       for (Input& input : active_)
         if (input.ended) guard_output(input, [&] { finish(input); });
@@ -298,7 +303,8 @@ class Transcriber {
                     .readable = nullptr,
                     .writer = nullptr,
                     .mono = {},
-                    .samples = {}};
+                    .samples = {},
+                    .words = {}};
       chosen_.engine->reset(stream.lease.index());
       stream.decoder = decoding_.make();
       stream.decoder->set_hotwords(hotwords_ ? &*hotwords_ : nullptr);
@@ -414,10 +420,11 @@ class Transcriber {
 
   void step() {
     batch_.clear();
+    rows_.clear();
     std::size_t samples = 0;
     for (Input& input : active_)
       for (Stream& stream : input.streams) {
-        stream.row = batch_.size();
+        rows_.push_back(&stream);
         batch_.push_back({stream.lease.index(), std::span(stream.samples).first(stream.ready), input.ended});
         samples += stream.ready;
       }
@@ -430,6 +437,7 @@ class Transcriber {
         input.ended = true;
         input.error = engine_failure();
       }
+      for (StreamInput& row : batch_) row.end = true;
     }
     const double second_a_sample =
         seconds_since(start) / static_cast<double>(std::max<std::size_t>(samples, 1));
@@ -443,23 +451,35 @@ class Transcriber {
            "; run it again, or with --engine cpu";
   }
 
+  // The step's output to words. Streams are decoded side by side: beside a GPU's step a beam search is no
+  // trifle.
+  void decode() {
+    if (batch_.empty()) return;
+    std::atomic<std::size_t> next{0};
+    team_.run([&](int) {
+      for (std::size_t row = next++; row < batch_.size(); row = next++) {
+        Stream& stream = *rows_[row];
+        stream.words.clear();
+        stream.decoder->advance(results_[row], stream.words);
+        if (batch_[row].end) stream.decoder->finish(stream.words);
+      }
+    });
+  }
+
   // Words of the step to the input's transcripts.
   void deliver(Input& input) {
     // At the model's rate, and no later than the input's own clock.
     const std::int64_t heard = input.reader->frames_read() * model_.config.sample_rate / input.reader->rate();
     for (Stream& stream : input.streams) {
-      words_.clear();
-      stream.decoder->advance(results_[stream.row], words_);
-      if (input.ended) stream.decoder->finish(words_);
       tokens_.clear();
-      for (Word& word : words_) {
+      for (Word& word : stream.words) {
         // Words that came out of the padding end with the audio.
         word.begin = std::min(word.begin, heard);
         word.end = std::min(word.end, heard);
         if (stream.readable == nullptr) tokens_.push_back(plain_token(word));
       }
       if (stream.readable != nullptr) {
-        stream.readable->hear(words_, tokens_);
+        stream.readable->hear(stream.words, tokens_);
         if (input.ended) stream.readable->pause(tokens_);
       }
       if (!tokens_.empty()) progress_.hide();
@@ -536,6 +556,7 @@ class Transcriber {
   std::uint32_t slots_;
   ChosenEngine chosen_;
   SlotPool pool_;
+  ThreadTeam team_;  // decodes
   StandardOutput standard_output_;
   OrderedOutput ordered_;
   ProgressBar progress_;
@@ -544,8 +565,8 @@ class Transcriber {
   std::vector<Input> active_;
   std::set<std::filesystem::path> written_;  // with --output: every file so far
   std::vector<StreamInput> batch_;
+  std::vector<Stream*> rows_;  // whose each is
   std::vector<StreamOutput> results_;
-  std::vector<Word> words_;
   std::vector<TextToken> tokens_;
   double audio_done_ = 0;  // seconds of the inputs that have ended
   int exit_code_ = kExitOk;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -52,16 +53,29 @@ class EngineThatIsLost final : public Engine {
 
 class SchedulerTest : public ::testing::Test {
  protected:
-  static Config one_stream() {
+  static constexpr int kStreams = 24;
+
+  static Config crowd() {
     Config config;
-    config.limits.streams = 1;
+    config.limits.streams = kStreams;
     config.limits.buffer_ms = 60'000;
     config.limits.load_percent = 0;  // a capacity need not be measured
-    config.engine.threads = 1;
     return config;
   }
 
-  // Runs the scheduler until the stream, which has been ended, is closed; all that it said.
+  // A stream of 32-bit samples at the model's rate.
+  Stream& open(const std::string& name) {
+    return *std::get<Stream*>(
+        table_.open({.name = name, .file = {}, .format = "f32le", .rate = model_.config.sample_rate}));
+  }
+
+  EngineOptions options(int threads) const {
+    EngineOptions options = scheduler_engine_options(config_, model_.config, true);
+    options.threads = threads;
+    return options;
+  }
+
+  // Runs the scheduler until the streams, which have been ended, are closed; all that it said.
   std::vector<Result> run_until_closed(Engine& engine) {
     Scheduler scheduler(config_, engine, table_, results_, consumed_, metrics_);
     scheduler.start();
@@ -73,7 +87,7 @@ class SchedulerTest : public ::testing::Test {
     return told;
   }
 
-  const Config config_ = one_stream();
+  const Config config_ = crowd();
   const Model& model_ = test::default_model();
   Tokenizer tokenizer_{test::default_model_folder() / "tokens.txt", model_.config.vocab_size};
   Decoding decoding_{test::default_model_folder(), model_.config, tokenizer_, {}};
@@ -86,9 +100,8 @@ class SchedulerTest : public ::testing::Test {
 
 TEST_F(SchedulerTest, LostEngineIsTold) {
   const std::vector<float> speech = test::read_clip("quilter.flac");
-  EngineThatIsLost engine(make_cpu_engine(model_, scheduler_engine_options(config_, model_.config, true)), 2);
-  Stream& stream = *std::get<Stream*>(
-      table_.open({.name = "a", .file = {}, .format = "f32le", .rate = model_.config.sample_rate}));
+  EngineThatIsLost engine(make_cpu_engine(model_, options(1)), 2);
+  Stream& stream = open("a");
   ASSERT_TRUE(stream.write(speech));
   ASSERT_TRUE(stream.flush(7));
   stream.end(EndReason::Client, {});
@@ -119,6 +132,33 @@ TEST_F(SchedulerTest, LostEngineIsTold) {
   EXPECT_TRUE(flushed);
   EXPECT_GT(words, 2u) << "what was heard before is published";
   EXPECT_TRUE(std::holds_alternative<ClosedBody>(told.back().body));
+}
+
+// Finals of streams that each hear another part of a clip, by slot.
+TEST_F(SchedulerTest, CrowdDecodedByATeamIsHeardLikeEachAlone) {
+  const std::vector<float> speech = test::read_clip("quilter.flac");
+  const std::size_t length = speech.size() / 2, shift = (speech.size() - length) / kStreams;
+  const auto words = [&](int first, int streams, int threads) {
+    for (int i = first; i < first + streams; ++i) {
+      Stream& stream = open(std::to_string(i));
+      EXPECT_TRUE(stream.write(std::span(speech).subspan(static_cast<std::size_t>(i) * shift, length)));
+      stream.end(EndReason::Client, {});
+    }
+    auto engine = make_cpu_engine(model_, options(threads));
+    std::map<std::uint32_t, std::string> heard;
+    for (const Result& result : run_until_closed(*engine))
+      if (const auto* final = std::get_if<FinalBody>(&result.body))
+        for (const Word& word : final->segment.words)
+          heard[result.slot] +=
+              word.text + "@" + std::to_string(word.begin) + "-" + std::to_string(word.end) + " ";
+    std::vector<std::string> texts;
+    for (auto& [slot, text] : heard) texts.push_back(std::move(text));
+    return texts;
+  };
+  const std::vector<std::string> together = words(0, kStreams, 3);
+  ASSERT_EQ(together.size(), std::size_t{kStreams});
+  for (int i = 0; i < kStreams; i += 5)
+    EXPECT_EQ(words(i, 1, 1), std::vector{together[static_cast<std::size_t>(i)]});
 }
 
 }  // namespace
