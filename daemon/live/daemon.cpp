@@ -1,5 +1,7 @@
 #include "daemon/live/daemon.h"
 
+#include <algorithm>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -9,6 +11,11 @@
 
 namespace sidewinder::live {
 namespace {
+
+// ZeroMQ's own threads, which share the connections: one carries some ten thousand live streams.
+int io_threads() {
+  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()) / 4, 1, 4);
+}
 
 std::optional<Hotwords> configured_hotwords(const Config& config, const Decoding& decoding) {
   if (config.decoder.hotwords.empty()) return std::nullopt;
@@ -40,7 +47,7 @@ Daemon::Daemon(const Config& config, const Model& model)
       replies_(static_cast<std::size_t>(config.results.queue)),
       history_(static_cast<std::size_t>(config.history.finals),
                static_cast<std::size_t>(config.history.streams)),
-      context_(1),
+      context_(io_threads()),
       security_(config, metrics_),
       authenticator_(context_, security_, metrics_),
       publisher_(context_, config, identity_, security_, results_, replies_, history_, metrics_),
