@@ -327,6 +327,11 @@ Config read(const toml::table& root, const std::string& origin) {
     std::tie(config.endpoint.silence_ms, config.endpoint.max_segment_ms) = times;
     s.integer("silence_ms", 40, kDay, config.endpoint.silence_ms);
     s.integer("max_segment_ms", 1'000, kDay, config.endpoint.max_segment_ms);
+    s.choice<SilenceDetector>("detector",
+                              {{"blanks", SilenceDetector::Blanks},
+                               {"voice", SilenceDetector::Voice},
+                               {"both", SilenceDetector::Both}},
+                              config.endpoint.detector);
   });
   section("text", [&](Section& s) {
     s.choice<TextStyle>("style",

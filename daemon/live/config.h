@@ -10,6 +10,7 @@
 
 #include "daemon/engine_choice.h"
 #include "daemon/live/access.h"
+#include "daemon/live/readout.h"
 #include "model/decoding.h"
 #include "model/text/readable_text.h"
 
@@ -56,6 +57,7 @@ struct Config {
   struct {
     std::int64_t silence_ms = 800;
     std::int64_t max_segment_ms = 30'000;
+    SilenceDetector detector = SilenceDetector::Both;
   } endpoint;
   struct {
     TextStyle style = TextStyle::Words;  // of what is published beside the words

@@ -22,7 +22,8 @@ Readout::Readout(const ModelConfig& config, const Decoding& decoding, const Endp
       hop_(config.frame_hop()),
       rate_(config.sample_rate),
       offset_((config.first_frame_samples() - config.frame_hop()) / 2),
-      vocab_(config.vocab_size) {
+      vocab_(config.vocab_size),
+      voice_(config) {
   set_endpoint(endpoint);
   decoder_->save(fresh_);
 }
@@ -31,6 +32,7 @@ void Readout::set_endpoint(const Endpoint& endpoint) noexcept {
   silence_frames_ =
       std::max<std::int64_t>(decoder_->pause_frames(), endpoint.silence_ms * rate_ / 1000 / hop_);
   max_samples_ = endpoint.max_segment_ms * rate_ / 1000;
+  endpoint_ = endpoint;
 }
 
 void Readout::reset() {
@@ -39,6 +41,38 @@ void Readout::reset() {
   open_ = {};
   last_end_ = 0;
   blanks_ = 0;
+  quiet_ = 0;
+  voice_.reset();
+}
+
+Readout::State Readout::state() const {
+  State state{.endpoint = endpoint_,
+              .decoder = std::vector<std::byte>(decoder_->state_bytes()),
+              .open = open_,
+              .last_end = last_end_,
+              .blanks = blanks_,
+              .quiet = quiet_,
+              .voice = voice_.state()};
+  decoder_->save(state.decoder);
+  return state;
+}
+
+bool Readout::fits(const State& state) const noexcept {
+  return decoder_->valid(state.decoder) && voice_.fits(state.voice) && state.blanks >= 0 && state.quiet >= 0;
+}
+
+void Readout::set_state(State state) {
+  set_endpoint(state.endpoint);
+  decoder_->load(state.decoder);
+  open_ = std::move(state.open);
+  last_end_ = state.last_end;
+  blanks_ = state.blanks;
+  quiet_ = state.quiet;
+  voice_.set_state(state.voice);
+}
+
+void Readout::hear(std::span<const float> samples) noexcept {
+  if (endpoint_.detector != SilenceDetector::Blanks) voice_.hear(samples);
 }
 
 void Readout::advance(const StreamOutput& frames, std::int64_t heard, std::vector<Segment>& ended) {
@@ -51,13 +85,14 @@ void Readout::advance(const StreamOutput& frames, std::int64_t heard, std::vecto
     const std::int64_t begin = std::min(frame.first_frame * hop_ + offset_, heard);
     const bool silent = *frame.tokens == blank_ || tokenizer_.piece(*frame.tokens).is_special;
     blanks_ = silent ? blanks_ + 1 : 0;
+    quiet_ = voice_.is_voice(frame.first_frame) ? 0 : quiet_ + 1;
 
     decoder_->advance(frame, settled_);
     const bool new_word = !settled_.empty();
     settle(heard);
     if (new_word && begin - open_.begin >= max_samples_) {
       close(SegmentEnd::Length, open_.words.back().end, ended);
-    } else if (blanks_ >= silence_frames_ && (!open_.words.empty() || !tentative().empty())) {
+    } else if (is_pause() && (!open_.words.empty() || !tentative().empty())) {
       if (!tentative().empty()) {
         decoder_->finish(settled_);
         settle(heard);
@@ -72,6 +107,19 @@ void Readout::finish(std::int64_t heard, std::vector<Segment>& ended) {
   decoder_->finish(settled_);
   settle(heard);
   if (!open_.words.empty()) close(SegmentEnd::End, heard, ended);
+}
+
+bool Readout::is_pause() const noexcept {
+  switch (endpoint_.detector) {
+    case SilenceDetector::Blanks:
+      return blanks_ >= silence_frames_;
+    case SilenceDetector::Voice:
+      return (quiet_ >= silence_frames_ && blanks_ >= decoder_->pause_frames()) ||
+             blanks_ >= Endpoint::kMostSilences * silence_frames_;
+    default:
+      return blanks_ >= silence_frames_ &&
+             (quiet_ >= silence_frames_ || blanks_ >= Endpoint::kMostSilences * silence_frames_);
+  }
 }
 
 void Readout::settle(std::int64_t heard) {

@@ -4,19 +4,33 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "daemon/live/voice_track.h"
 #include "model/config.h"
 #include "model/decoding.h"
 
 namespace sidewinder::live {
 
+// What hears that nobody speaks.
+enum class SilenceDetector {
+  Blanks,  // the recogniser: frames whose likeliest token is the blank
+  Voice,   // no voice activity, and blanks for as long as the decoder needs (Decoder::pause_frames())
+  Both,    // no voice activity, and blanks, for all of the silence
+};
+
 // When a segment ends, in milliseconds of audio.
 struct Endpoint {
-  std::int64_t silence_ms = 800;         // frames of blank after speech; at least Decoder::pause_frames()
+  // After speech. At least Decoder::pause_frames(). Where voice is heard on and on that is not words (a
+  // crowd, music), kMostSilences times as long of blanks end a segment too.
+  std::int64_t silence_ms = 800;
   std::int64_t max_segment_ms = 30'000;  // and then at the next word's start
+  SilenceDetector detector = SilenceDetector::Both;
+
+  static constexpr std::int64_t kMostSilences = 3;
 };
 
 enum class SegmentEnd { Pause, Length, End };
@@ -46,6 +60,10 @@ class Readout {
   // For the frames from here on.
   void set_endpoint(const Endpoint& endpoint) noexcept;
 
+  // The samples of a step, at the model's rate, for the detector of voice activity; before the frames that
+  // they brought go to advance().
+  void hear(std::span<const float> samples) noexcept;
+
   // Takes in the next frames and appends the segments that ended in them. No word reaches past `heard`
   // (samples at the model's rate): what padding brings out ends with the audio.
   void advance(const StreamOutput& frames, std::int64_t heard, std::vector<Segment>& ended);
@@ -57,11 +75,27 @@ class Readout {
   const Segment& open() const noexcept { return open_; }
   std::string_view tentative() const noexcept { return decoder_->tentative().text; }
 
+  // All there is to it but the hotwords. Plain values, for the state capsule.
+  struct State {
+    Endpoint endpoint;
+    std::vector<std::byte> decoder;  // Decoder::save()
+    Segment open;
+    std::int64_t last_end = 0;  // of the segment before, samples
+    std::int64_t blanks = 0;    // frames since the last token
+    std::int64_t quiet = 0;     // and since the last with voice
+    VoiceTrack::State voice;
+  };
+  State state() const;
+  // Whether a state that came from outside can be set, the hotwords that it had being set already.
+  bool fits(const State& state) const noexcept;
+  void set_state(State state);
+
   // See Decoder::set_hotwords(); a new stream has none.
   void set_hotwords(const Hotwords* hotwords) noexcept { decoder_->set_hotwords(hotwords); }
 
  private:
   void settle(std::int64_t heard);
+  bool is_pause() const noexcept;
   void follow_tentative(std::int64_t heard);
   void begin_segment(std::int64_t begin, bool continues);
   void close(SegmentEnd reason, std::int64_t end, std::vector<Segment>& ended);
@@ -74,12 +108,15 @@ class Readout {
   std::int64_t rate_;    // Hz, the model's
   std::int64_t offset_;  // samples: where the decoder puts frame 0
   std::int64_t vocab_;
-  std::int64_t silence_frames_;  // blanks that end a segment
+  Endpoint endpoint_;
+  std::int64_t silence_frames_;  // that end a segment
   std::int64_t max_samples_;     // length that ends one
   Segment open_;
   std::vector<Word> settled_;
   std::int64_t last_end_ = 0;  // of the segment before
   std::int64_t blanks_ = 0;    // so many frames since the last token
+  std::int64_t quiet_ = 0;     // and since the last with voice
+  VoiceTrack voice_;
 };
 
 }  // namespace sidewinder::live

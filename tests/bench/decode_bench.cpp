@@ -5,12 +5,11 @@
 // SPEECH is a folder of packs with packs.tsv (pack, start second, seconds, speaker, text). Its utterances are
 // decoded one by one or, with --streams, each pack without a reset, through the daemon's Readout. The encoder
 // runs once. Every line of `runs` is a JSON object: name, decoding (as decoder.json), lm_folder, and where
-// they matter hotwords (a file), chunk_frames, silence_ms, max_segment_ms. Every line of `results` is one
-// too. CPU times are of one thread.
+// they matter hotwords (a file), chunk_frames, silence_ms, max_segment_ms, detector (blanks, voice, both).
+// Every line of `results` is one too. CPU times are of one thread.
 #include <algorithm>
 #include <cmath>
 #include <ctime>
-#include <fstream>
 #include <iostream>
 #include <map>
 #include <sstream>
@@ -19,11 +18,11 @@
 
 #include <nlohmann/json.hpp>
 
-#include "daemon/audio/audio_reader.h"
 #include "daemon/live/readout.h"
 #include "model/engine.h"
 #include "model/hotwords.h"
 #include "model/weights.h"
+#include "tests/bench/speech_set.h"
 
 namespace sidewinder {
 namespace {
@@ -39,6 +38,7 @@ double cpu_seconds() {
 // One utterance or pack, through the encoder.
 struct Item {
   std::int64_t samples = 0;
+  std::vector<float> sound;                                  // (samples), of packs only
   std::vector<std::pair<std::int64_t, std::int64_t>> quiet;  // samples: stretches without speech, by loudness
   std::vector<std::int32_t> tokens;                          // (frames)
   std::vector<float> scores;                                 // (frames)
@@ -52,22 +52,6 @@ struct Item {
             .log_probs = log_probs.data() + begin * vocab};
   }
 };
-
-std::vector<std::string> fields(const std::string& line) {
-  std::vector<std::string> columns;
-  std::stringstream stream(line);
-  for (std::string column; std::getline(stream, column, '\t');) columns.push_back(column);
-  return columns;
-}
-
-std::vector<float> read_sound(const std::string& file) {
-  auto reader = open_sound_file(file);
-  if (reader->rate() != 16000 || reader->channels() != 1) throw AudioError(file + ": not 16 kHz mono");
-  std::vector<float> all, block(16000);
-  for (std::size_t got = reader->read(block); got > 0; got = reader->read(block))
-    all.insert(all.end(), block.begin(), block.begin() + static_cast<std::ptrdiff_t>(got));
-  return all;
-}
 
 // Stretches of at least 200 ms whose level, in windows of 20 ms, is 25 dB under that of loud speech (the 90th
 // percentile).
@@ -106,25 +90,11 @@ class Bench {
         vocab_(static_cast<std::size_t>(model_.config.vocab_size)),
         streams_(streams) {
     auto engine = make_cpu_engine(model_, {.max_samples = kStep, .want_log_probs = true});
-    std::ifstream list(speech + "/packs.tsv");
-    std::string pack;
-    std::vector<float> sound;
-    for (std::string line; std::getline(list, line) && items_.size() < limit;) {
-      const auto row = fields(line);
-      const bool other = row.at(0) != pack;
-      if (other) sound = read_sound(speech + "/" + row[0]);
-      pack = row[0];
-      if (streams_) {
-        if (other) encode(*engine, sound);
-        continue;
-      }
-      const auto begin = static_cast<std::size_t>(std::stod(row.at(1)) * 16000 + 0.5);
-      const auto count = static_cast<std::size_t>(std::stod(row.at(2)) * 16000 + 0.5);
-      encode(*engine,
-             std::span(sound).subspan(std::min(begin, sound.size()),
-                                      std::min(count, sound.size() - std::min(begin, sound.size()))));
-    }
-    if (items_.empty()) throw std::runtime_error(speech + "/packs.tsv: lists nothing");
+    for_each_utterance(speech,
+                       [&](bool first, std::span<const float> pack, std::span<const float> utterance) {
+                         if (!streams_ || first) encode(*engine, streams_ ? pack : utterance);
+                         return items_.size() < limit;
+                       });
   }
 
   json run(const json& wanted) {
@@ -150,11 +120,15 @@ class Bench {
 
  private:
   static constexpr std::uint32_t kStep = 30720;  // samples: 48 frames, as offline
+  static constexpr std::size_t kAhead = 16000;   // samples
 
   void encode(Engine& engine, std::span<const float> sound) {
     Item item;
     item.samples = static_cast<std::int64_t>(sound.size());
-    if (streams_) item.quiet = quiet_stretches(sound);
+    if (streams_) {
+      item.quiet = quiet_stretches(sound);
+      item.sound.assign(sound.begin(), sound.end());
+    }
     const double start = cpu_seconds();
     engine.reset(0);
     bool end = false;
@@ -219,9 +193,14 @@ class Bench {
 
   void read_streams(const json& wanted, const Decoding& decoding, const Hotwords* hotwords, json& result) {
     const auto chunk = wanted.value("chunk_frames", std::size_t{4});
+    const std::string detector = wanted.value("detector", "both");
     live::Readout readout(model_.config, decoding,
                           {.silence_ms = wanted.value("silence_ms", std::int64_t{800}),
-                           .max_segment_ms = wanted.value("max_segment_ms", std::int64_t{30'000})});
+                           .max_segment_ms = wanted.value("max_segment_ms", std::int64_t{30'000}),
+                           .detector = detector == "blanks"  ? live::SilenceDetector::Blanks
+                                       : detector == "voice" ? live::SilenceDetector::Voice
+                                                             : live::SilenceDetector::Both});
+    const auto hop = static_cast<std::size_t>(model_.config.frame_hop());
     double seconds = 0;
     std::size_t shown = 0, changed = 0;
     std::vector<double> delays;
@@ -233,6 +212,8 @@ class Bench {
       const std::size_t frames = item.tokens.size();
       for (std::size_t at = 0; at < frames; ++at) {
         const double start = cpu_seconds();
+        // A second ahead, as the samples of a frame's lookahead are.
+        readout.hear(part_of(item.sound, at == 0 ? 0 : at * hop + kAhead, at == 0 ? hop + kAhead : hop));
         readout.advance(item.part(at, 1, vocab_), item.samples, segments);
         if (at + 1 == frames) readout.finish(item.samples, segments);
         seconds += cpu_seconds() - start;
@@ -264,6 +245,11 @@ class Bench {
     result["delay_median_s"] = quantile(0.5);
     result["delay_p99_s"] = quantile(0.99);
     result["words"] = delays.size();
+  }
+
+  static std::span<const float> part_of(std::span<const float> sound, std::size_t begin, std::size_t count) {
+    begin = std::min(begin, sound.size());
+    return sound.subspan(begin, std::min(count, sound.size() - begin));
   }
 
   void watch(const live::Readout& readout, const std::vector<live::Segment>& segments, std::int64_t frame,

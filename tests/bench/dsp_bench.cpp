@@ -7,6 +7,7 @@
 
 #include "dsp/log_mel.h"
 #include "dsp/resampler.h"
+#include "dsp/voice_activity.h"
 
 namespace {
 
@@ -62,6 +63,18 @@ void BM_LogMelStream(benchmark::State& bench) {
   bench.counters["xRT"] = benchmark::Counter(0.080, benchmark::Counter::kIsIterationInvariantRate);
 }
 BENCHMARK(BM_LogMelStream);
+
+// 80 ms a call.
+void BM_VoiceActivity(benchmark::State& bench) {
+  const dsp::VoiceActivity detector({});
+  dsp::VoiceActivityState state;
+  dsp::LogMelScratch scratch;
+  const auto in = tone(1'280);
+  for (auto _ : bench)
+    detector.process(state, in, scratch, [](bool voice) { benchmark::DoNotOptimize(voice); });
+  bench.counters["xRT"] = benchmark::Counter(0.080, benchmark::Counter::kIsIterationInvariantRate);
+}
+BENCHMARK(BM_VoiceActivity);
 
 }  // namespace
 

@@ -36,6 +36,7 @@ TEST(Config, ExampleHoldsTheDefaults) {
   EXPECT_EQ(config.scheduler.behind_ms, defaults.scheduler.behind_ms);
   EXPECT_EQ(config.endpoint.silence_ms, defaults.endpoint.silence_ms);
   EXPECT_EQ(config.endpoint.max_segment_ms, defaults.endpoint.max_segment_ms);
+  EXPECT_EQ(config.endpoint.detector, defaults.endpoint.detector);
   EXPECT_EQ(config.ingest.idle_ms, defaults.ingest.idle_ms);
   EXPECT_EQ(config.results.high_water_mark, defaults.results.high_water_mark);
   EXPECT_EQ(config.results.queue, defaults.results.queue);

@@ -29,6 +29,7 @@ struct Frames {
   std::vector<std::int32_t> tokens;
   std::vector<float> scores;
   std::vector<float> log_probs;  // (frames, vocab)
+  std::vector<float> samples;    // of the stream, for the detector of voice activity
 
   StreamOutput part(std::size_t begin, std::size_t count) const {
     return {.first_frame = static_cast<std::int64_t>(begin),
@@ -66,6 +67,12 @@ Frames random_frames(std::mt19937& random) {
   for (std::size_t i = 0; i < frames.tokens.size(); ++i)
     frames.scores.push_back(-static_cast<float>(random() % 100) / 100);
   add_log_probs(frames, random);
+  // Noise, and bursts over it of any length anywhere: what is voice need not be words, nor words voice.
+  const std::size_t samples = frames.tokens.size() * static_cast<std::size_t>(config().frame_hop());
+  std::normal_distribution<float> normal;
+  for (float level = 1e-3f; frames.samples.size() < samples; level = random() % 2 ? 1e-3f : 0.1f)
+    for (std::size_t i = random() % 20'000; i > 0 && frames.samples.size() < samples; --i)
+      frames.samples.push_back(level * normal(random));
   return frames;
 }
 
@@ -93,9 +100,16 @@ std::vector<Segment> segments_of(Readout& readout, const Frames& frames, std::mt
   const std::int64_t heard = static_cast<std::int64_t>(frames.tokens.size()) * config().frame_hop();
   std::string committed;
   std::int64_t number = 0;
+  std::size_t given = 0;  // samples
   for (std::size_t at = 0; at < frames.tokens.size();) {
     const std::size_t count = std::min<std::size_t>(random() % (most + 1), frames.tokens.size() - at);
     const std::size_t before = segments.size();
+    // Their samples were heard before, and so were some of those behind them.
+    const std::size_t to =
+        std::min((at + count + 2 + random() % 20) * static_cast<std::size_t>(config().frame_hop()),
+                 frames.samples.size());
+    if (to > given) readout.hear(std::span(frames.samples).subspan(given, to - given));
+    given = std::max(given, to);
     readout.advance(frames.part(at, count), heard, segments);
     at += count;
     // What was committed stays: in the final that ended its segment, or in the open one.
@@ -120,11 +134,14 @@ INSTANTIATE_TEST_SUITE_P(Decoders, ReadoutTest, testing::Values(DecoderKind::Bes
 TEST_P(ReadoutTest, SameSegmentsHoweverCutAndSameTextAsOffline) {
   const Decoding decoders = decoding(GetParam());
   Readout readout(config(), decoders, kShort);
-  for (unsigned seed = 0; seed < 200; ++seed) {
+  for (unsigned seed = 0; seed < 300; ++seed) {
     std::mt19937 random(seed);
     const Frames frames = random_frames(random);
+    Endpoint endpoint = kShort;
+    endpoint.detector = static_cast<SilenceDetector>(seed % 3);
+    readout.set_endpoint(endpoint);
     readout.reset();
-    const auto whole = segments_of(readout, frames, random, frames.tokens.size());
+    const auto whole = segments_of(readout, frames, random, 40);
     readout.reset();
     const auto cut = segments_of(readout, frames, random, 7);
     EXPECT_EQ(joined(whole), offline_text(frames, decoders));
@@ -170,6 +187,90 @@ TEST_P(ReadoutTest, PauseEndsASegmentAtTheConfiguredLength) {
   EXPECT_TRUE(readout.tentative().empty());
   readout.finish(1 << 20, ended);
   EXPECT_EQ(ended.size(), 1u);  // an empty segment is not one
+}
+
+// A word, and then blanks; the voice goes on for 20 frames (800 ms).
+Frames word_with_a_longer_voice(int blanks) {
+  int word = 0;
+  while (!tokenizer().piece(word).starts_word || tokenizer().piece(word).text.empty()) ++word;
+  Frames frames;
+  frames.tokens.resize(static_cast<std::size_t>(60 + blanks), config().blank);
+  frames.tokens[50] = word;  // after two seconds in which the floor is learned
+  frames.scores.resize(frames.tokens.size());
+  std::mt19937 random(1);
+  add_log_probs(frames, random);
+  std::normal_distribution<float> normal;
+  const auto hop = static_cast<std::size_t>(config().frame_hop());
+  for (std::size_t i = 0; i < frames.tokens.size() * hop; ++i)
+    frames.samples.push_back((i / hop >= 49 && i / hop < 70 ? 0.1f : 1e-3f) * normal(random));
+  return frames;
+}
+
+// Frames after the word until its segment has ended.
+int frames_until_end(SilenceDetector detector, const Frames& frames) {
+  const Decoding decoders = decoding(DecoderKind::BestPath);
+  Readout readout(config(), decoders, {.silence_ms = 400, .max_segment_ms = 30'000, .detector = detector});
+  readout.hear(frames.samples);
+  std::vector<Segment> ended;
+  for (std::size_t at = 0; at < frames.tokens.size(); ++at) {
+    readout.advance(frames.part(at, 1), 1 << 30, ended);
+    if (!ended.empty()) return static_cast<int>(at) - 50;
+  }
+  return -1;
+}
+
+TEST(ReadoutVoice, HoldsASegmentOpenThatBlanksWouldEndButNotForEver) {
+  const Frames frames = word_with_a_longer_voice(60);
+  EXPECT_EQ(frames_until_end(SilenceDetector::Blanks, frames), 10);
+  const int both = frames_until_end(SilenceDetector::Both, frames);
+  EXPECT_GE(both, 29);  // the voice's 20 frames, less the one it is late, and 400 ms
+  EXPECT_LE(both, 33);  // and a hangover of 80 ms
+  EXPECT_EQ(frames_until_end(SilenceDetector::Voice, frames), both > 30 ? 30 : both);
+  // A voice that never ends: three times the silence of blanks.
+  Frames loud = frames;
+  for (std::size_t i = 49 * static_cast<std::size_t>(config().frame_hop()); i < loud.samples.size(); ++i)
+    loud.samples[i] *= loud.samples[i] > 0.05f ? 1.0f : 100.0f;
+  EXPECT_EQ(frames_until_end(SilenceDetector::Both, loud), 30);
+  EXPECT_EQ(frames_until_end(SilenceDetector::Voice, loud), 30);
+}
+
+TEST(ReadoutState, GoesOnElsewhereInTheSameBits) {
+  for (const DecoderKind kind : {DecoderKind::BestPath, DecoderKind::Beam}) {
+    const Decoding decoders = decoding(kind);
+    for (unsigned seed = 0; seed < 20; ++seed) {
+      std::mt19937 random(seed);
+      const Frames frames = random_frames(random);
+      Readout whole(config(), decoders, kShort);
+      std::vector<Segment> expected, segments;
+      std::vector<Readout> readouts;
+      readouts.emplace_back(config(), decoders, kShort);
+      const auto hop = static_cast<std::size_t>(config().frame_hop());
+      for (std::size_t at = 0; at < frames.tokens.size(); ++at) {
+        const auto samples = std::span(frames.samples).subspan(at * hop, hop);
+        whole.hear(samples);
+        whole.advance(frames.part(at, 1), 1 << 30, expected);
+        if (random() % 20 == 0) {  // elsewhere from here on
+          const Readout::State state = readouts.back().state();
+          readouts.emplace_back(config(), decoders, Endpoint{});
+          ASSERT_TRUE(readouts.back().fits(state));
+          readouts.back().set_state(state);
+        }
+        readouts.back().hear(samples);
+        readouts.back().advance(frames.part(at, 1), 1 << 30, segments);
+      }
+      whole.finish(1 << 30, expected);
+      readouts.back().finish(1 << 30, segments);
+      ASSERT_EQ(segments.size(), expected.size());
+      for (std::size_t i = 0; i < expected.size(); ++i) {
+        EXPECT_EQ(committed_text(segments[i]), committed_text(expected[i]));
+        EXPECT_EQ(segments[i].begin, expected[i].begin);
+        EXPECT_EQ(segments[i].end, expected[i].end);
+        EXPECT_EQ(segments[i].continues, expected[i].continues);
+        for (std::size_t w = 0; w < expected[i].words.size(); ++w)
+          EXPECT_EQ(segments[i].words[w].confidence, expected[i].words[w].confidence);
+      }
+    }
+  }
 }
 
 }  // namespace

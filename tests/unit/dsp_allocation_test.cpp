@@ -9,6 +9,7 @@
 
 #include "dsp/log_mel.h"
 #include "dsp/resampler.h"
+#include "dsp/voice_activity.h"
 
 namespace {
 
@@ -48,6 +49,7 @@ namespace {
 TEST(DspAllocations, NoneAfterConstruction) {
   const LogMel log_mel{LogMelConfig{}};
   const Framer framer(400, 160);
+  const VoiceActivity detector({});
   auto scratch = std::make_unique<LogMelScratch>();
   std::vector<float> mel(80), in(5'000, 0.1f);
   if (allocations == 0) GTEST_SKIP() << "malloc cannot be counted in this build";
@@ -64,7 +66,11 @@ TEST(DspAllocations, NoneAfterConstruction) {
       log_mel.frame(samples, mel.data(), *scratch);
       ++frames;
     });
+    VoiceActivityState voice;
+    int decisions = 0;
+    detector.process(voice, {out.data(), n}, *scratch, [&](bool) { ++decisions; });
     const int after = allocations;
+    EXPECT_EQ(static_cast<std::uint64_t>(decisions), voice.frames);
     EXPECT_EQ(after, before) << rate;
     EXPECT_EQ(static_cast<std::uint64_t>(frames), framer.frames(n));
   }
