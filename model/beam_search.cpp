@@ -157,12 +157,46 @@ class BeamSearchDecoder final : public Decoder {
     }
   }
 
+  bool valid(std::span<const std::byte> state) const noexcept override {
+    if (state.size() != state_bytes()) return false;
+    Head head;
+    WordBuilder::State words;
+    const std::byte* at = state.data();
+    std::memcpy(&head, at, sizeof(head));
+    at += sizeof(head);
+    std::memcpy(&words, at, sizeof(words));
+    at += sizeof(words);
+    if (head.hypotheses < 1 || head.hypotheses > options_.beam || head.blanks < 0 ||
+        head.blanks >= WordBuilder::kMostFrames || !words_.valid(words))
+      return false;
+    const bool favours = hotwords_ != nullptr && hotwords_->identity() == head.hotwords;
+    for (std::int64_t i = 0; i < head.hypotheses; ++i, at += sizeof(Hypothesis)) {
+      Hypothesis hypothesis;
+      std::memcpy(&hypothesis, at, sizeof(hypothesis));
+      if (!valid(hypothesis, favours ? hotwords_->states() : INT32_MAX)) return false;
+    }
+    return true;
+  }
+
  private:
   struct Head {
     std::int64_t hypotheses = 0;
     std::int64_t blanks = 0;
     std::uint64_t hotwords = 0;
   };
+
+  // `hot_states`: of the hotwords that it was saved with, where they are set; load() drops states of others.
+  bool valid(const Hypothesis& h, Hotwords::State hot_states) const noexcept {
+    const auto is_token = [&](std::int32_t id) { return id >= 0 && id < vocab_; };
+    const bool numbers = std::isfinite(h.blank) && std::isfinite(h.token) && std::isfinite(h.bonus);
+    const bool states =
+        h.lm >= 0 && h.lm < (lm_ != nullptr ? lm_->states() : 1) && h.hot >= 0 && h.hot < hot_states;
+    if (!numbers || !states || !is_token(h.last) || h.pending < 0 || h.pending >= kMostPending) return false;
+    return std::all_of(h.tokens.begin(), h.tokens.begin() + h.pending, [&](const HeardToken& token) {
+      return is_token(token.id) && std::isfinite(token.score) && token.first_frame >= 0 &&
+             token.last_frame >= token.first_frame && token.last_frame < WordBuilder::kMostFrames;
+    });
+  }
 
   static std::size_t used_bytes(const Hypothesis& hypothesis) noexcept {
     return offsetof(Hypothesis, tokens) + static_cast<std::size_t>(hypothesis.pending) * sizeof(HeardToken);

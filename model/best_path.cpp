@@ -33,6 +33,15 @@ class BestPathDecoder final : public Decoder {
     words_.set_state(words);
   }
 
+  bool valid(std::span<const std::byte> state) const noexcept override {
+    if (state.size() != state_bytes()) return false;
+    std::int64_t previous = 0;
+    WordBuilder::State words;
+    std::memcpy(&previous, state.data(), sizeof(previous));
+    std::memcpy(&words, state.data() + sizeof(previous), sizeof(words));
+    return previous >= 0 && previous < tokenizer_.size() && words_.valid(words);
+  }
+
  private:
   void take(std::int32_t token, float score, std::int64_t frame, std::vector<Word>& settled) {
     const bool repeated = token == previous_;

@@ -50,6 +50,10 @@ class Decoder {
   virtual std::size_t state_bytes() const noexcept = 0;
   virtual void save(std::span<std::byte> into) const noexcept = 0;
   virtual void load(std::span<const std::byte> state) noexcept = 0;
+
+  // Whether load() may be given a state that came from outside, once the hotwords are set: it has
+  // state_bytes(), and every index, count and number in it is one that such a decoder can have.
+  virtual bool valid(std::span<const std::byte> state) const noexcept = 0;
 };
 
 // CTC best path (Graves et al. 2006): the most likely token of each frame, repeats merged, blanks dropped. A

@@ -2,6 +2,8 @@
 
 #include <set>
 
+#include <xxhash.h>
+
 #include "model/error.h"
 #include "model/json_fields.h"
 
@@ -85,6 +87,10 @@ Decoding::Decoding(const DecodingConfig& decoding, const std::filesystem::path& 
     : config_(config), tokenizer_(tokenizer), decoding_(decoding) {
   if (decoding_.kind == DecoderKind::Beam && !decoding_.lm.empty())
     lm_.emplace(lm_folder / decoding_.lm, config_.vocab_size);
+  const std::int64_t shape[] = {static_cast<std::int64_t>(kind()),
+                                kind() == DecoderKind::Beam ? decoding_.beam.beam : 0};
+  identity_ = XXH3_64bits(shape, sizeof(shape));
+  if (lm_) identity_ = XXH3_64bits_withSeed(lm_->bytes().data(), lm_->bytes().size(), identity_);
 }
 
 std::unique_ptr<Decoder> Decoding::make() const {

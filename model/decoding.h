@@ -50,6 +50,9 @@ class Decoding {
 
   DecoderKind kind() const noexcept { return decoding_.kind; }
   const Tokenizer& tokenizer() const noexcept { return tokenizer_; }
+  // Of the kind of decoder, its beam and its language model: where they are equal, a decoder's saved state
+  // means the same.
+  std::uint64_t identity() const noexcept { return identity_; }
   bool needs_log_probs() const noexcept { return kind() == DecoderKind::Beam; }
   bool takes_hotwords() const noexcept { return kind() == DecoderKind::Beam; }
 
@@ -61,6 +64,7 @@ class Decoding {
   const Tokenizer& tokenizer_;
   DecodingConfig decoding_;
   std::optional<NGram> lm_;
+  std::uint64_t identity_ = 0;
 };
 
 }  // namespace sidewinder

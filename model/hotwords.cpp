@@ -91,7 +91,7 @@ std::vector<Hotword> parse_hotwords(std::string_view text, const std::string& or
 }
 
 Hotwords::Hotwords(std::span<const Hotword> phrases, const Tokenizer& tokenizer, const std::string& origin)
-    : phrases_(phrases.size()) {
+    : list_(phrases.begin(), phrases.end()) {
   if (phrases.empty()) throw HotwordError(origin + ": no phrase; give at least one, or no list");
   if (phrases.size() > kMostPhrases)
     throw HotwordError(origin + ": " + std::to_string(phrases.size()) + " phrases; at most " +

@@ -51,7 +51,9 @@ class Hotwords {
   float pending(State state) const noexcept { return nodes_[static_cast<std::size_t>(state)].value; }
 
   float most_per_letter() const noexcept { return most_; }
-  std::size_t phrases() const noexcept { return phrases_; }
+  std::size_t phrases() const noexcept { return list_.size(); }
+  const std::vector<Hotword>& list() const noexcept { return list_; }  // as given
+  State states() const noexcept { return static_cast<State>(nodes_.size() - 1); }
   std::uint64_t identity() const noexcept { return identity_; }  // equal for equal lists; never 0
 
  private:
@@ -75,7 +77,7 @@ class Hotwords {
   std::vector<Node> nodes_;  // and one more, which closes the last one's edges
   std::vector<Edge> edges_;  // a node's sorted by letter
   float most_ = 0;
-  std::size_t phrases_ = 0;
+  std::vector<Hotword> list_;
   std::uint64_t identity_ = 0;
 };
 

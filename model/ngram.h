@@ -26,6 +26,7 @@ class NGram {
   float score(State context, std::int32_t token, State& next) const noexcept;
 
   State states() const noexcept { return nodes_; }
+  std::span<const std::byte> bytes() const noexcept { return file_.bytes(); }  // of the file
 
   static constexpr float kUnlisted = -20;
 

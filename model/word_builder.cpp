@@ -70,6 +70,14 @@ void WordBuilder::finish(std::vector<Word>& settled) {
   close(kUnknown, settled);
 }
 
+bool WordBuilder::valid(const State& state) const noexcept {
+  const auto is_frame = [](std::int64_t frame) { return frame >= 0 && frame < kMostFrames; };
+  return is_frame(state.first_frame) && is_frame(state.last_frame) && state.previous_end > -kMostFrames &&
+         state.previous_end < kMostFrames * hop_ && std::isfinite(state.log_probability) &&
+         std::isfinite(state.token_score) && state.tokens >= 0 && state.bytes >= 0 &&
+         state.bytes <= static_cast<std::int32_t>(kMostWordBytes);
+}
+
 bool WordBuilder::would_continue(std::int32_t token) const noexcept {
   return word_.tokens == 0 && word_.cut != 0 && !tokenizer_.piece(token).starts_word;
 }

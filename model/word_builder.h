@@ -81,6 +81,8 @@ class WordBuilder {
     std::array<char, kMostWordBytes> text{};
   };
   const State& state() const noexcept { return word_; }
+  static constexpr std::int64_t kMostFrames = std::int64_t{1} << 40;  // of a stream
+  bool valid(const State& state) const noexcept;  // whether it can be set: a word builder made it
   void set_state(const State& state) noexcept { word_ = state; }
 
  private:

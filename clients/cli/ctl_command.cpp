@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <memory>
 #include <thread>
 
@@ -20,6 +21,9 @@ using namespace clients;
 using Table = std::vector<std::vector<std::string>>;
 using Show = void (*)(const Json& answer);
 
+// A save waits until everything accepted was heard.
+constexpr std::chrono::milliseconds kSaveTimeout(60'000);
+
 struct Arguments {
   Addresses addresses;
   bool json = false;
@@ -29,6 +33,7 @@ struct Arguments {
   std::string pace = "real_time";
   int channel = 0;
   bool off = false;
+  bool end = false;
   double seconds = 5;
   std::string out;
 };
@@ -190,6 +195,56 @@ int take_trace(const Arguments& arguments) {
   return kExitOk;
 }
 
+// The file is made before anything is asked: with --end what it gets exists nowhere else.
+int save_stream(const Arguments& arguments) {
+  const std::string part = arguments.file + ".part";
+  std::ofstream file(part, std::ios::binary);
+  if (!file) throw ClientError(kExitOutput, part + " can't be written; check the folder");
+  zmq::context_t context(1);
+  const Answer answer = [&] {
+    try {
+      return exchange(context, arguments.addresses.control, arguments.addresses.load_keys(),
+                      {{"type", "save"}, {"stream", arguments.stream}, {"end", arguments.end}}, {}, "saved",
+                      kSaveTimeout);
+    } catch (...) {
+      std::filesystem::remove(part);
+      throw;
+    }
+  }();
+  file.write(answer.body.data(), static_cast<std::streamsize>(answer.body.size()));
+  file.close();
+  std::error_code error;
+  if (file) std::filesystem::rename(part, arguments.file, error);
+  if (!file || error)
+    throw ClientError(kExitOutput, part + " can't be written, or not renamed to " + arguments.file);
+  if (arguments.json)
+    std::printf("%s\n", answer.header.dump().c_str());
+  else
+    std::printf("%s: %s saved to %s, %zu bytes%s\n", text(answer.header.at("stream")).c_str(),
+                (text(answer.header.at("samples")) + " samples").c_str(), printable(arguments.file).c_str(),
+                answer.body.size(), arguments.end ? "; it ended here" : "");
+  return kExitOk;
+}
+
+int restore_stream(const Arguments& arguments) {
+  std::ifstream file(arguments.file, std::ios::binary);
+  const std::string capsule{std::istreambuf_iterator<char>(file), {}};
+  if (!file || capsule.empty()) throw ClientError(kExitInput, arguments.file + " can't be read, or is empty");
+  Json message{{"type", "restore"}};
+  if (!arguments.stream.empty()) message["stream"] = arguments.stream;
+  zmq::context_t context(1);
+  const Json opened = exchange(context, arguments.addresses.control, arguments.addresses.load_keys(), message,
+                               std::as_bytes(std::span(capsule)), "opened", kSaveTimeout)
+                          .header;
+  if (arguments.json)
+    std::printf("%s\n", opened.dump().c_str());
+  else
+    std::printf("%s: restored at sample %s, epoch %s; its client may go on with audio %s\n",
+                text(opened.at("stream")).c_str(), text(opened.at("samples")).c_str(),
+                text(opened.at("epoch")).c_str(), text(opened.at("seq")).c_str());
+  return kExitOk;
+}
+
 Json open_message(const Arguments& arguments) {
   Json message{{"type", "open"}};
   if (arguments.file.empty()) {
@@ -285,6 +340,26 @@ void add_ctl_command(CLI::App& app, std::function<int()>& run) {
   trace->add_option("--out", arguments->out, "The file (default STREAM.trace.json)")->type_name("FILE");
   trace->callback([arguments, &run] {
     run = [arguments] { return run_client([&] { return take_trace(*arguments); }); };
+  });
+
+  CLI::App* save = ctl->add_subcommand(
+      "save", "Write the state of a stream that a client feeds to a file; the stream goes on");
+  save->fallthrough();
+  save->add_option("STREAM", arguments->stream, "Its name")->required();
+  save->add_option("FILE", arguments->file, "The file")->required();
+  save->add_flag("--end", arguments->end,
+                 "End the stream there, its text unfinished, for it to go on where it is restored");
+  save->callback([arguments, &run] {
+    run = [arguments] { return run_client([&] { return save_stream(*arguments); }); };
+  });
+
+  CLI::App* restore = ctl->add_subcommand("restore", "Open a stream in the state that was saved to a file");
+  restore->fallthrough();
+  restore->add_option("FILE", arguments->file, "What ctl save wrote")->required();
+  restore->add_option("--stream", arguments->stream, "Another name: a copy, with an epoch of its own")
+      ->type_name("NAME");
+  restore->callback([arguments, &run] {
+    run = [arguments] { return run_client([&] { return restore_stream(*arguments); }); };
   });
 
   add(

@@ -77,8 +77,11 @@ void ResultFeed::take_result(Json header) {
     found = lives_.end();
   }
   if (found == lives_.end()) {
-    const bool whole = connections_ > 1 || (kind == "opened" && !replay);
+    // One that was saved and goes on: what was published before is not missed.
+    const bool restored = header.value("restored", false);
+    const bool whole = !restored && (connections_ > 1 || (kind == "opened" && !replay));
     found = lives_.emplace(stream, Life{.epoch = epoch, .whole = whole}).first;
+    if (restored) found->second.next["final"] = header.at("segment").get<std::int64_t>();
   }
   Life& life = found->second;
   // Of a stream that was there before, the last final is replayed, if there is one: it is where to begin.

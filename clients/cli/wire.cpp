@@ -206,11 +206,12 @@ void wait_for(std::vector<zmq::pollitem_t>& items, std::optional<std::chrono::mi
   }
 }
 
-Json request(zmq::context_t& context, const std::string& address, const Keys& keys, const Json& message,
-             const std::string& answer, std::chrono::milliseconds timeout) {
+Answer exchange(zmq::context_t& context, const std::string& address, const Keys& keys, const Json& message,
+                std::span<const std::byte> body, const std::string& answer,
+                std::chrono::milliseconds timeout) {
   using Clock = std::chrono::steady_clock;
   Connection connection(context, zmq::socket_type::req, address, keys);
-  connection.send(pack(message), {});
+  connection.send(pack(message), body);
   const auto end = Clock::now() + timeout;
   std::vector<zmq::message_t> parts;
   while ((parts = connection.receive()).empty()) {
@@ -221,13 +222,18 @@ Json request(zmq::context_t& context, const std::string& address, const Keys& ke
     connection.add_poll_items(items, false);
     wait_for(items, left + std::chrono::milliseconds(1));
   }
-  Json reply = unpack(parts.back());
+  Json reply = unpack(parts.front());
   const std::string type = text_or(reply, "type", "");
   if (type == "refused" || type == "error")
     throw RefusedError(text_or(reply, "reason", "?"), text_or(reply, "message", "no reason given"));
   if (type != answer)
     throw ClientError(kExitUnreachable, "asked for " + answer + ", the daemon answered " + type);
-  return reply;
+  return {std::move(reply), parts.size() > 1 ? parts[1].to_string() : ""};
+}
+
+Json request(zmq::context_t& context, const std::string& address, const Keys& keys, const Json& message,
+             const std::string& answer, std::chrono::milliseconds timeout) {
+  return exchange(context, address, keys, message, {}, answer, timeout).header;
 }
 
 }  // namespace sidewinder::clients

@@ -110,8 +110,19 @@ class Connection {
 // Waits for any of the items; at most so long, if given.
 void wait_for(std::vector<zmq::pollitem_t>& items, std::optional<std::chrono::milliseconds> longest);
 
-// One request to the control socket and its answer, which must be of type `answer`.
-// Throws RefusedError, and ClientError if none comes in time.
+// An answer, and its second frame if it has one.
+struct Answer {
+  Json header;
+  std::string body;
+};
+
+// One request to the control socket, with a second frame if `body` is not empty, and its answer, which must
+// be of type `answer`. Throws RefusedError, and ClientError if none comes in time.
+Answer exchange(zmq::context_t& context, const std::string& address, const Keys& keys, const Json& message,
+                std::span<const std::byte> body, const std::string& answer,
+                std::chrono::milliseconds timeout = std::chrono::milliseconds(5'000));
+
+// The same without second frames.
 Json request(zmq::context_t& context, const std::string& address, const Keys& keys, const Json& message,
              const std::string& answer, std::chrono::milliseconds timeout = std::chrono::milliseconds(5'000));
 

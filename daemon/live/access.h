@@ -12,8 +12,8 @@
 namespace sidewinder::live {
 
 // What control.permissions may name, beside "*".
-inline constexpr const char* kControlVerbs[] = {"list",  "open",    "close",   "drain",
-                                                "stats", "history", "devices", "trace"};
+inline constexpr const char* kControlVerbs[] = {"list",    "open",    "close", "drain", "stats",
+                                                "history", "devices", "trace", "save",  "restore"};
 
 // One [keys.NAME] of the config. A limit of 0 is none.
 struct KeyRules {

@@ -13,26 +13,32 @@
 #include "daemon/live/file_source.h"
 #include "daemon/live/sockets.h"
 #include "dsp/resampler.h"
+#include "model/capsule.h"
+#include "model/state_layout.h"
 
 namespace sidewinder::live {
 namespace {
 
 constexpr int kHighWaterMark = 1'000;  // messages for or from one client
 constexpr std::size_t kMaxPathBytes = 2'048;
-constexpr int kMaxChannels = 32;
+constexpr std::size_t kMostParts = 4;   // of a request: routing id, empty, header, body
+constexpr int kCapsuleSlack = 1 << 20;  // bytes of one beside the encoder's state: hotwords, mostly
 constexpr std::chrono::milliseconds kReapInterval(1'000);  // for sources that have ended
 
 }  // namespace
 
 Control::Control(zmq::context_t& context, const Config& config, const ModelIdentity& model, Facts facts,
-                 Security& security, StreamTable& table, const BoundedQueue<Result>& results,
-                 Publisher& publisher, Ingest& ingest, const History& history, Metrics& metrics)
+                 Security& security, const CapsuleHost& host, StreamTable& table,
+                 const BoundedQueue<Result>& results, BoundedQueue<SaveAnswer>& saves, Publisher& publisher,
+                 Ingest& ingest, const History& history, Metrics& metrics)
     : config_(config),
       model_(model),
       facts_(std::move(facts)),
       security_(security),
+      host_(host),
       table_(table),
       results_(results),
+      saves_(saves),
       publisher_(publisher),
       ingest_(ingest),
       history_(history),
@@ -40,16 +46,21 @@ Control::Control(zmq::context_t& context, const Config& config, const ModelIdent
       start_ns_(now_ns()),
       socket_(context, zmq::socket_type::router) {
   prepare_socket(socket_, config, "control", kHighWaterMark);
+  // A stream that was saved can be restored, whatever the limit of what others send.
+  const auto capsule = static_cast<std::int64_t>(capsule_size(StateLayout(host.config))) + kCapsuleSlack;
+  socket_.set(zmq::sockopt::maxmsgsize, std::max(config.limits.max_message_bytes, capsule));
   endpoint_ = bind_socket(socket_, config.sockets.control, "control");
 }
 
 void Control::serve(int stop_descriptor, const std::function<bool()>& tick) {
-  std::array<zmq::pollitem_t, 2> items{zmq::pollitem_t{socket_.handle(), 0, ZMQ_POLLIN, 0},
-                                       zmq::pollitem_t{nullptr, stop_descriptor, ZMQ_POLLIN, 0}};
+  std::array<zmq::pollitem_t, 3> items{zmq::pollitem_t{socket_.handle(), 0, ZMQ_POLLIN, 0},
+                                       zmq::pollitem_t{nullptr, stop_descriptor, ZMQ_POLLIN, 0},
+                                       zmq::pollitem_t{nullptr, saves_.filled().descriptor(), ZMQ_POLLIN, 0}};
   while (true) {
     zmq::poll(items.data(), items.size(), kReapInterval);
     if (items[1].revents != 0) return;
     if (items[0].revents != 0) take_request();
+    if (items[2].revents != 0) take_saves();
     if (!tick()) return;
     std::erase_if(sources_, [](const auto& source) { return source->finished(); });
   }
@@ -65,45 +76,60 @@ void Control::take_request() {
   for (bool more = parts[0].more(); more; more = parts.back().more()) {
     zmq::message_t part;
     if (!socket_.recv(part, zmq::recv_flags::none)) return;
-    if (parts.size() > 3) parts.pop_back();  // too many already: only the last one's `more` matters
+    if (parts.size() > kMostParts) parts.pop_back();  // too many already: only the last one's `more` matters
     parts.push_back(std::move(part));
   }
   // A REQ socket puts an empty frame first, and wants it back.
   const bool delimited = parts.size() >= 3 && parts[1].size() == 0;
-  const Peer who = peer_of(parts.back(), parts[0].to_string());
-  Json reply;
+  const std::size_t header = delimited ? 2 : 1;
+  Asker asker{.who = peer_of(parts.back(), parts[0].to_string()), .delimited = delimited, .id = {}};
   try {
-    if (parts.size() != (delimited ? 3 : 2)) throw Fault{"bad_message", "a request is one frame"};
-    const Request request({parts.back().data<std::byte>(), parts.back().size()});
+    if (parts.size() <= header || parts.size() > header + 2)
+      throw Fault{"bad_message", "a request is one frame, or two for restore"};
+    const Request request({parts[header].data<std::byte>(), parts[header].size()});
+    asker.id = request.optional_text("id", kMaxHeaderBytes);
     try {
-      reply = answer(request, who);
+      if (auto reply = answer(request, asker, parts.size() > header + 1 ? &parts[header + 1] : nullptr))
+        send(asker, *reply);
     } catch (Fault& fault) {
       if (fault.reason == "not_allowed" || fault.reason == "over_quota") {
         Json fields{{"action", request.type()}, {"reason", fault.reason}, {"message", fault.message}};
         request.echo(fields);
-        security_.audit.record("refused", who, fields);
+        security_.audit.record("refused", asker.who, fields);
       }
       request.echo(fault.extra);
       fault.extra.erase("seq");
       throw;
     }
-    Json named = Json::object();
-    request.echo(named);
-    if (named.contains("id")) reply["id"] = named["id"];
   } catch (const Fault& fault) {
-    metrics_.drop(fault.reason);
-    reply = message("error");
-    reply["reason"] = fault.reason;
-    reply["message"] = fault.message;
-    reply.update(fault.extra);
+    send_fault(asker, fault);
   }
-  using zmq::send_flags;
-  socket_.send(parts[0], send_flags::sndmore | send_flags::dontwait);
-  if (delimited) socket_.send(zmq::message_t(), send_flags::sndmore | send_flags::dontwait);
-  socket_.send(zmq::buffer(dump(reply)), send_flags::dontwait);
 }
 
-Json Control::answer(const Request& request, const Peer& who) {
+void Control::send_fault(const Asker& asker, const Fault& fault) {
+  metrics_.drop(fault.reason);
+  Json reply = message("error");
+  reply["reason"] = fault.reason;
+  reply["message"] = fault.message;
+  reply.update(fault.extra);
+  send(asker, reply);
+}
+
+void Control::send(const Asker& asker, const Json& reply, std::span<const std::byte> body) {
+  using zmq::send_flags;
+  Json named = reply;
+  if (asker.id) named["id"] = *asker.id;
+  socket_.send(zmq::buffer(asker.who.id), send_flags::sndmore | send_flags::dontwait);
+  if (asker.delimited) socket_.send(zmq::message_t(), send_flags::sndmore | send_flags::dontwait);
+  socket_.send(zmq::buffer(dump(named)),
+               body.empty() ? send_flags::dontwait : send_flags::sndmore | send_flags::dontwait);
+  if (!body.empty()) socket_.send(zmq::buffer(body.data(), body.size()), send_flags::dontwait);
+}
+
+std::optional<Json> Control::answer(const Request& request, const Asker& asker, const zmq::message_t* body) {
+  const Peer& who = asker.who;
+  if (body != nullptr && request.type() != "restore")
+    throw Fault{"bad_message", "only restore may have a second frame"};
   if (request.type() == "access") return access(request, who);
   security_.access.require_control(who.key, request.type());
   if (request.type() == "list") return list(who);
@@ -114,6 +140,11 @@ Json Control::answer(const Request& request, const Peer& who) {
   if (request.type() == "history") return history(request, who);
   if (request.type() == "devices") return devices();
   if (request.type() == "trace") return trace(request, who);
+  if (request.type() == "restore") return restore(request, who, body);
+  if (request.type() == "save") {
+    save(request, asker);
+    return std::nullopt;
+  }
   throw Fault{"bad_message", "no such type"};
 }
 
@@ -227,6 +258,110 @@ Json Control::close(const Request& request, const Peer& who) {
   reply["stream"] = name;
   reply["epoch"] = *epoch;
   return reply;
+}
+
+// The stream's state is put together by the threads that own it, one after the other, between two steps:
+// ingest, scheduler, publisher. take_saves() has the answer.
+void Control::save(const Request& request, const Asker& asker) {
+  const std::string name = request.text("stream", kMaxHeaderBytes);
+  security_.access.require_publish(asker.who.key, name);
+  const bool end = request.optional_boolean("end").value_or(false);
+  const auto stream = table_.find(name);
+  if (!stream) throw Fault{"unknown_stream", "no stream of that name is open"};
+  if (stream->info.source != SourceKind::Ingest)
+    throw Fault{"unsupported",
+                "only a stream that a client feeds can be saved; open the file or device again"};
+  if (pending_saves_.size() >= kMostSaves) throw Fault{"busy", "as many saves as may wait are waiting"};
+  auto save = std::make_unique<StreamSave>();
+  save->token = ++last_token_;
+  save->end = end;
+  pending_saves_[last_token_] = {asker, name};
+  ingest_.order(SaveOrder{name, std::move(save)});
+}
+
+void Control::take_saves() {
+  saves_.filled().clear();
+  while (auto answer = saves_.try_pop()) {
+    auto found = pending_saves_.extract(answer->token);
+    const PendingSave& pending = found.mapped();
+    if (!answer->save) {
+      send_fault(pending.asker, {answer->reason, answer->message, {{"stream", pending.stream}}});
+      continue;
+    }
+    const StreamCapsule& capsule = answer->save->capsule;
+    const std::vector<std::byte> bytes = seal(capsule, host_);
+    security_.audit.record(
+        "saved", pending.asker.who,
+        {{"stream", pending.stream}, {"epoch", capsule.info.epoch}, {"end", answer->save->end}});
+    Json reply = message("saved");
+    reply["stream"] = pending.stream;
+    reply["epoch"] = capsule.info.epoch;
+    reply["samples"] = capsule.resampler.inputs;
+    reply["seq"] = capsule.next_seq;
+    reply["finals"] = capsule.finals();
+    reply["end"] = answer->save->end;
+    reply["model"] = model_.hash;
+    reply["bytes"] = bytes.size();
+    send(pending.asker, reply, bytes);
+  }
+}
+
+Json Control::restore(const Request& request, const Peer& who, const zmq::message_t* body) {
+  std::string name = request.optional_text("stream", kMaxHeaderBytes).value_or("");
+  try {
+    if (body == nullptr) throw Fault{"bad_message", "restore needs a second frame: what save gave"};
+    auto capsule = std::make_unique<StreamCapsule>(unseal({body->data<std::byte>(), body->size()}, host_));
+    StreamInfo& info = capsule->info;
+    if (!name.empty() && name != info.name) {  // another stream from here on
+      info.name = name;
+      info.epoch = 0;
+    }
+    name = info.name;
+    security_.access.require_publish(who.key, name);
+    if (!security_.access.enabled())
+      info.owner.clear();
+    else if (info.owner.empty())
+      info.owner = who.key;
+    security_.access.require_publish(info.owner, name);
+    if (info.encodings != EncodingFormat::None && !config_.engine.encodings)
+      throw Fault{"unsupported", "encodings are off; the daemon needs engine.encodings = true"};
+    if (!publisher_.fits(*capsule))
+      throw Fault{"unsupported", "saved with another text.style than this daemon's; give both the same"};
+    std::unique_ptr<const Hotwords> hotwords;
+    if (!capsule->hotwords.empty())
+      hotwords = std::make_unique<const Hotwords>(capsule->hotwords, host_.decoding.tokenizer(), "hotwords");
+    const std::int64_t seq = capsule->next_seq, finals = capsule->finals();
+    const std::uint64_t samples = capsule->resampler.inputs;
+    const std::int64_t quota = security_.access.rules(info.owner).streams;
+    auto opened = table_.restore(std::move(capsule), std::move(hotwords), quota);
+    if (auto* refusal = std::get_if<Refusal>(&opened)) throw Fault{refusal->reason, refusal->message};
+    Stream* stream = std::get<Stream*>(opened);
+    const StreamInfo restored = stream->info();
+    ingest_.order(AdoptOrder{stream, seq});
+    spdlog::info("stream {} was restored: epoch {}, at frame {}", restored.name, restored.epoch, samples);
+    security_.audit.record("restored", who, {{"stream", restored.name}, {"epoch", restored.epoch}});
+    Json reply = message("opened");
+    reply["stream"] = restored.name;
+    reply["epoch"] = restored.epoch;
+    reply["rate"] = restored.rate;
+    reply["format"] = restored.format;
+    reply["channels"] = restored.channels;
+    reply["seq"] = seq;
+    reply["samples"] = samples;
+    reply["finals"] = finals;
+    return reply;
+  } catch (const Fault& fault) {
+    if (fault.reason == "bad_message") throw;
+    metrics_.refused.Increment();
+    Json fields{{"action", "restore"}, {"reason", fault.reason}, {"message", fault.message}};
+    if (!name.empty()) fields["stream"] = name;
+    security_.audit.record("refused", who, fields);
+    Json reply = message("refused");
+    if (!name.empty()) reply["stream"] = name;
+    reply["reason"] = fault.reason;
+    reply["message"] = fault.message;
+    return reply;
+  }
 }
 
 Json Control::drain(const Request& request, const Peer& who) {

@@ -3,7 +3,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -31,9 +34,12 @@ class Control {
     std::string engine;  // "cpu" or "cuda"
   };
 
+  static constexpr std::size_t kMostSaves = 16;  // under way at once
+
   // Binds; throws BindError. All references must outlive it.
   Control(zmq::context_t& context, const Config& config, const ModelIdentity& model, Facts facts,
-          Security& security, StreamTable& table, const BoundedQueue<Result>& results, Publisher& publisher,
+          Security& security, const CapsuleHost& host, StreamTable& table,
+          const BoundedQueue<Result>& results, BoundedQueue<SaveAnswer>& saves, Publisher& publisher,
           Ingest& ingest, const History& history, Metrics& metrics);
   Control(const Control&) = delete;
 
@@ -44,8 +50,26 @@ class Control {
   std::string endpoint() const { return endpoint_; }  // as bound
 
  private:
+  // Where an answer goes.
+  struct Asker {
+    Peer who;
+    bool delimited = false;         // a REQ socket's empty frame comes first
+    std::optional<std::string> id;  // of the request
+  };
+  // A save that was ordered and is not answered yet.
+  struct PendingSave {
+    Asker asker;
+    std::string stream;
+  };
+
   void take_request();
-  Json answer(const Request& request, const Peer& who);
+  void take_saves();
+  void send(const Asker& asker, const Json& reply, std::span<const std::byte> body = {});
+  void send_fault(const Asker& asker, const Fault& fault);
+  // Nothing where the answer comes later. `body`: the request's second frame, or null.
+  std::optional<Json> answer(const Request& request, const Asker& asker, const zmq::message_t* body);
+  void save(const Request& request, const Asker& asker);
+  Json restore(const Request& request, const Peer& who, const zmq::message_t* body);
   Json list(const Peer& who) const;
   Json open(const Request& request, const Peer& who);
   Json devices() const;
@@ -60,8 +84,10 @@ class Control {
   const ModelIdentity& model_;
   const Facts facts_;
   Security& security_;
+  const CapsuleHost& host_;
   StreamTable& table_;
   const BoundedQueue<Result>& results_;
+  BoundedQueue<SaveAnswer>& saves_;
   Publisher& publisher_;
   Ingest& ingest_;
   const History& history_;
@@ -70,6 +96,8 @@ class Control {
   zmq::socket_t socket_;
   std::string endpoint_;
   std::vector<std::unique_ptr<Source>> sources_;
+  std::map<std::uint64_t, PendingSave> pending_saves_;  // by token
+  std::uint64_t last_token_ = 0;
 };
 
 }  // namespace sidewinder::live

@@ -74,10 +74,14 @@ class Daemon {
   ChosenEngine chosen_;
   std::optional<Hotwords> hotwords_;
   ModelIdentity identity_;
+  const ModelConfig model_config_;
+  const ModelHash model_hash_;
+  const CapsuleHost host_{model_hash_, model_config_, decoding_};
   Metrics metrics_;
   StreamTable table_;
   BoundedQueue<Result> results_;       // scheduler to publisher
   BoundedQueue<IngestReply> replies_;  // publisher to ingest
+  BoundedQueue<SaveAnswer> saves_;     // publisher and ingest to control
   History history_;
   zmq::context_t context_;
   Security security_;

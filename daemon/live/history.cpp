@@ -6,9 +6,13 @@
 
 namespace sidewinder::live {
 
-void History::open(const std::string& stream, std::int64_t epoch) {
+void History::open(const std::string& stream, std::int64_t epoch, std::int64_t next) {
   std::lock_guard lock(mutex_);
-  entries_[{stream, epoch}];
+  Entry& entry = entries_[{stream, epoch}];
+  std::erase(closed_, Key{stream, epoch});
+  if (entry.next < next) entry.headers.clear();
+  for (; entry.next > next && !entry.headers.empty(); --entry.next) entry.headers.pop_back();
+  entry.next = next;
 }
 
 void History::add(const std::string& stream, std::int64_t epoch, const std::string& header) {

@@ -20,7 +20,9 @@ class History {
   History(std::size_t finals, std::size_t closed_streams)
       : finals_(finals), closed_streams_(closed_streams) {}
 
-  void open(const std::string& stream, std::int64_t epoch);
+  // `next`: seq of its next final, above 0 for a stream that goes on. What is kept from there on is
+  // forgotten.
+  void open(const std::string& stream, std::int64_t epoch, std::int64_t next = 0);
   // Their seq counts from 0. `header` is the JSON as published.
   void add(const std::string& stream, std::int64_t epoch, const std::string& header);
   void close(const std::string& stream, std::int64_t epoch);

@@ -22,6 +22,7 @@ constexpr int kMessagesAtOnce = 256;      // before replies are looked after aga
 constexpr std::chrono::milliseconds kLookInterval(20);
 constexpr int kHighWaterMark = 1'000;  // messages for or from one client
 constexpr std::size_t kMaxIdBytes = 64;
+constexpr std::size_t kMostOrders = 64;  // waiting
 
 std::size_t part_bytes(const zmq::message_t* part) {
   return part == nullptr ? 0 : part->size();
@@ -44,13 +45,15 @@ bool is_sound(std::span<const float> samples) {
 
 Ingest::Ingest(zmq::context_t& context, const Config& config, const ModelIdentity& model, Security& security,
                const Decoding& decoding, StreamTable& table, BoundedQueue<IngestReply>& replies,
-               Metrics& metrics)
+               BoundedQueue<SaveAnswer>& saves, Metrics& metrics)
     : config_(config),
       model_(model),
       security_(security),
       decoding_(decoding),
       table_(table),
       replies_(replies),
+      saves_(saves),
+      orders_(kMostOrders),
       metrics_(metrics),
       socket_(context, zmq::socket_type::router),
       samples_(static_cast<std::size_t>(config.limits.max_message_bytes)),
@@ -79,10 +82,11 @@ void Ingest::stop() {
 
 void Ingest::run() {
   name_thread("ingest");
-  std::array<zmq::pollitem_t, 3> items{
+  std::array<zmq::pollitem_t, 4> items{
       zmq::pollitem_t{socket_.handle(), 0, ZMQ_POLLIN, 0},
       zmq::pollitem_t{nullptr, look_.descriptor(), ZMQ_POLLIN, 0},
-      zmq::pollitem_t{nullptr, replies_.filled().descriptor(), ZMQ_POLLIN, 0}};
+      zmq::pollitem_t{nullptr, replies_.filled().descriptor(), ZMQ_POLLIN, 0},
+      zmq::pollitem_t{nullptr, orders_.filled().descriptor(), ZMQ_POLLIN, 0}};
   using Clock = std::chrono::steady_clock;
   Clock::time_point looked{};
   bool more = false, look = false;
@@ -94,6 +98,8 @@ void Ingest::run() {
     look |= items[1].revents != 0;
     look_.clear();
     replies_.filled().clear();
+    orders_.filled().clear();
+    take_orders();
     more = take_messages();
     const auto now = Clock::now();
     if (last || now - looked >= (look ? kLookInterval : tick)) {
@@ -171,6 +177,7 @@ void Ingest::handle(const Peer& peer, const Request& request, const zmq::message
 }
 
 void Ingest::open(const Peer& peer, const Request& request, const zmq::message_t* body) {
+  take_orders();  // the stream to resume may just have been restored
   try {
     StreamInfo wanted = read_open(request);
     if (wanted.encodings != EncodingFormat::None && !config_.engine.encodings)
@@ -381,13 +388,59 @@ void Ingest::ping(const Peer& peer, const Request& request) {
 }
 
 void Ingest::end(Session& session, EndReason reason, const std::string& message) {
+  audit_end(session, reason, message, session.stream->accepted_frames());
+  std::exchange(session.stream, nullptr)->end(reason, message);
+}
+
+void Ingest::audit_end(const Session& session, EndReason reason, const std::string& message,
+                       std::uint64_t frames) {
   spdlog::info("stream {} ends: {}", session.info.name, message);
   security_.audit.record("ended", session.peer,
                          {{"stream", session.info.name},
                           {"epoch", session.info.epoch},
                           {"reason", to_string(reason)},
-                          {"frames", session.stream->accepted_frames()}});
-  std::exchange(session.stream, nullptr)->end(reason, message);
+                          {"frames", frames}});
+}
+
+void Ingest::take_orders() {
+  while (auto order = orders_.try_pop()) {
+    take_replies();  // a stream that was ended by its save may be restored already
+    if (auto* wanted = std::get_if<SaveOrder>(&*order))
+      save(*wanted);
+    else
+      adopt(std::get<AdoptOrder>(*order));
+  }
+}
+
+void Ingest::save(SaveOrder& order) {
+  const std::uint64_t token = order.save->token;
+  const auto found = sessions_.find(order.stream);
+  if (found == sessions_.end() || found->second.stream == nullptr) {
+    saves_.push({token, nullptr, "unknown_stream", "no stream of that name is open"});
+    return;
+  }
+  Session& session = found->second;
+  const bool ends = order.save->end;
+  const std::uint64_t frames = session.stream->accepted_frames();
+  order.save->capsule.next_seq = session.next_seq;
+  if (!session.stream->save(order.save)) {
+    saves_.push(
+        {token, nullptr, "too_many", "too many gaps, flushes and changes of hotwords wait; ask again later"});
+    return;
+  }
+  if (!ends) return;
+  audit_end(session, EndReason::Saved, "saved through the control socket", frames);
+  session.stream = nullptr;
+}
+
+// Its client is yet to come: until then as if it had gone away.
+void Ingest::adopt(const AdoptOrder& order) {
+  Session& session = sessions_[order.stream->info().name];
+  session.info = order.stream->info();
+  session.peer.key = session.info.owner;
+  session.stream = order.stream;
+  session.next_seq = order.next_seq;
+  session.heard_ns = now_ns();
 }
 
 void Ingest::look_after_sessions() {

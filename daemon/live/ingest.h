@@ -5,10 +5,12 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <thread>
+#include <variant>
 #include <vector>
 
 #include <zmq.hpp>
@@ -25,19 +27,34 @@
 
 namespace sidewinder::live {
 
+// From control: a stream to be saved, or one that was restored and goes on with its client, once that comes.
+struct SaveOrder {
+  std::string stream;
+  std::unique_ptr<StreamSave> save;
+};
+struct AdoptOrder {
+  Stream* stream = nullptr;
+  std::int64_t next_seq = 0;
+};
+using IngestOrder = std::variant<SaveOrder, AdoptOrder>;
+
 // The producer of every ingest stream. Whatever clients send, it answers and goes on.
 class Ingest {
  public:
   // Binds; throws BindError. All references must outlive it.
   Ingest(zmq::context_t& context, const Config& config, const ModelIdentity& model, Security& security,
-         const Decoding& decoding, StreamTable& table, BoundedQueue<IngestReply>& replies, Metrics& metrics);
+         const Decoding& decoding, StreamTable& table, BoundedQueue<IngestReply>& replies,
+         BoundedQueue<SaveAnswer>& saves, Metrics& metrics);
   ~Ingest() { stop(); }
   Ingest(const Ingest&) = delete;
 
   void start();
   void set_idle_ms(std::int64_t idle_ms) { idle_ms_ = idle_ms; }  // any thread
   void close_all();  // any thread: takes what has arrived, then ends every stream (shutdown)
-  void stop();       // sends what is to be answered, then ends the thread
+  // Any thread: waits for room, of which there always will be. What a client sends after this returns finds
+  // it done.
+  void order(IngestOrder&& order) { orders_.push(std::move(order)); }
+  void stop();  // sends what is to be answered, then ends the thread
 
   // Raised by others when rings have room again or a stream is to end.
   Wakeup& look() { return look_; }
@@ -73,6 +90,10 @@ class Ingest {
   void check_credit(Session& session, std::uint64_t frames);
   void ping(const Peer& peer, const Request& request);
   void end(Session& session, EndReason reason, const std::string& message);
+  void audit_end(const Session& session, EndReason reason, const std::string& message, std::uint64_t frames);
+  void take_orders();
+  void save(SaveOrder& order);
+  void adopt(const AdoptOrder& order);
   void look_after_sessions();
   void take_replies();
   void grant(Session& session, bool always);
@@ -88,6 +109,8 @@ class Ingest {
   const Decoding& decoding_;
   StreamTable& table_;
   BoundedQueue<IngestReply>& replies_;
+  BoundedQueue<SaveAnswer>& saves_;
+  BoundedQueue<IngestOrder> orders_;
   Metrics& metrics_;
   zmq::socket_t socket_;
   std::string endpoint_;

@@ -9,7 +9,6 @@ namespace sidewinder::live {
 namespace {
 
 constexpr std::size_t kMaxText = 64;  // bytes of an id or a name
-constexpr int kMaxChannels = 32;
 
 [[noreturn]] void bad(const std::string& message) {
   throw Fault{"bad_message", message};
@@ -36,6 +35,8 @@ const char* to_string(EndReason reason) noexcept {
       return "control";
     case EndReason::Shutdown:
       return "shutdown";
+    case EndReason::Saved:
+      return "saved";
     default:
       return "source_failed";
   }

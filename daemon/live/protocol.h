@@ -20,6 +20,8 @@ inline constexpr std::size_t kMaxHeaderBytes = 4'096;
 inline constexpr std::int64_t kMaxInteger =
     (std::int64_t{1} << 53) - 1;  // what every JSON reader keeps exact
 
+inline constexpr int kMaxChannels = 32;
+
 using Json = nlohmann::ordered_json;
 
 // 1 to 64 of A-Z a-z 0-9 . _ -

@@ -38,12 +38,13 @@ bool is_result_kind(std::string_view kind) noexcept {
 }
 
 Publisher::Publisher(zmq::context_t& context, const Config& config, ModelIdentity model, Security& security,
-                     BoundedQueue<Result>& results, BoundedQueue<IngestReply>& replies, History& history,
-                     Metrics& metrics)
+                     BoundedQueue<Result>& results, BoundedQueue<IngestReply>& replies,
+                     BoundedQueue<SaveAnswer>& saves, History& history, Metrics& metrics)
     : model_(std::move(model)),
       security_(security),
       results_(results),
       replies_(replies),
+      saves_(saves),
       history_(history),
       metrics_(metrics),
       context_(context),
@@ -122,91 +123,117 @@ void Publisher::publish(Result& result) {
   Published& stream = streams_[result.slot];
   const std::int64_t taken_ns = now_ns();
   const double lag_ms = static_cast<double>(taken_ns - result.accepted_ns) / kNsPerMs;
-  std::visit(Overloaded{
-                 [&](OpenedBody& body) {
-                   stream = {.info = std::move(body.info), .live = true};
-                   if (text_) stream.text.emplace(punctuator_.get(), model_.text);
-                   history_.open(stream.info.name, stream.info.epoch);
-                   JsonWriter json = header(stream, Opened, result, lag_ms);
-                   json.field("source", to_string(stream.info.source));
-                   // `file` or `device`: which one
-                   if (stream.info.source != SourceKind::Ingest)
-                     json.field(to_string(stream.info.source), stream.info.file);
-                   json.field("format", stream.info.format);
-                   json.field("channels", std::int64_t{stream.info.channels});
-                   json.close('}');
-                   stream.last_opened = json_;
-                   send(stream, Opened);
-                 },
-                 [&](PartialBody& body) {
-                   JsonWriter json = header(stream, Partial, result, lag_ms);
-                   if (stream.text) stream.text->grow(body.segment);
-                   write_text(json, stream, body.segment, body.tentative);
-                   json.close('}');
-                   stream.last_partial = json_;
-                   send(stream, Partial);
-                   measure(result, taken_ns);
-                 },
-                 [&](FinalBody& body) {
-                   JsonWriter json = header(stream, Final, result, lag_ms);
-                   json.field("reason", to_string(body.segment.reason));
-                   if (stream.text) stream.text->end(body.segment);
-                   write_text(json, stream, body.segment, "");
-                   json.close('}');
-                   stream.last_final = json_;
-                   stream.last_partial.clear();
-                   history_.add(stream.info.name, stream.info.epoch, json_);
-                   send(stream, Final);
-                   measure(result, taken_ns);
-                 },
-                 [&](GapBody& body) {
-                   JsonWriter json = header(stream, Gap, result, lag_ms);
-                   json.field("reason", to_string(body.reason));
-                   json.close('}');
-                   send(stream, Gap);
-                 },
-                 [&](LevelBody& body) {
-                   JsonWriter json = header(stream, Level, result, lag_ms);
-                   json.thousandths("rms_dbfs", decibels(body.rms));
-                   json.thousandths("peak_dbfs", decibels(body.peak));
-                   json.close('}');
-                   send(stream, Level);
-                 },
-                 [&](BehindBody& body) {
-                   JsonWriter json = header(stream, Behind, result, lag_ms);
-                   json.field("behind", body.behind);
-                   json.close('}');
-                   send(stream, Behind);
-                 },
-                 [&](EncodingsBody& body) {
-                   JsonWriter json = header(stream, Encodings, result, lag_ms);
-                   json.field("first_frame", body.first_frame);
-                   json.field("frames", std::int64_t{body.frames});
-                   json.field("d_model", std::int64_t{model_.width});
-                   json.field("hop", std::int64_t{model_.hop});
-                   const bool half = stream.info.encodings == EncodingFormat::Float16;
-                   json.field("dtype", half ? "float16" : "float32");
-                   json.close('}');
-                   halves_.clear();
-                   if (half)
-                     for (float value : body.values) halves_.emplace_back(value);
-                   send(stream, Encodings,
-                        half ? std::as_bytes(std::span(halves_)) : std::as_bytes(std::span(body.values)));
-                 },
-                 [&](FlushedBody&) { answer(stream, result); },
-                 [&](ClosedBody& body) {
-                   JsonWriter json = header(stream, Closed, result, lag_ms);
-                   json.field("reason", to_string(body.reason));
-                   json.field("message", body.message);
-                   json.field("finals", stream.next_seq[Final]);
-                   json.close('}');
-                   send(stream, Closed);
-                   history_.close(stream.info.name, stream.info.epoch);
-                   answer(stream, result);
-                   stream.live = false;
-                 },
-             },
-             result.body);
+  std::visit(
+      Overloaded{
+          [&](OpenedBody& body) {
+            open(stream, body);
+            JsonWriter json = header(stream, Opened, result, lag_ms);
+            json.field("source", to_string(stream.info.source));
+            // `file` or `device`: which one
+            if (stream.info.source != SourceKind::Ingest)
+              json.field(to_string(stream.info.source), stream.info.file);
+            json.field("format", stream.info.format);
+            json.field("channels", std::int64_t{stream.info.channels});
+            if (body.restored) json.field("restored", true);
+            json.close('}');
+            stream.last_opened = json_;
+            send(stream, Opened);
+          },
+          [&](PartialBody& body) {
+            JsonWriter json = header(stream, Partial, result, lag_ms);
+            if (stream.text) stream.text->grow(body.segment);
+            write_text(json, stream, body.segment, body.tentative);
+            json.close('}');
+            stream.last_partial = json_;
+            send(stream, Partial);
+            measure(result, taken_ns);
+          },
+          [&](FinalBody& body) {
+            JsonWriter json = header(stream, Final, result, lag_ms);
+            json.field("reason", to_string(body.segment.reason));
+            if (stream.text) stream.text->end(body.segment);
+            write_text(json, stream, body.segment, "");
+            json.close('}');
+            stream.last_final = json_;
+            stream.last_partial.clear();
+            history_.add(stream.info.name, stream.info.epoch, json_);
+            send(stream, Final);
+            measure(result, taken_ns);
+          },
+          [&](GapBody& body) {
+            JsonWriter json = header(stream, Gap, result, lag_ms);
+            json.field("reason", to_string(body.reason));
+            json.close('}');
+            send(stream, Gap);
+          },
+          [&](LevelBody& body) {
+            JsonWriter json = header(stream, Level, result, lag_ms);
+            json.thousandths("rms_dbfs", decibels(body.rms));
+            json.thousandths("peak_dbfs", decibels(body.peak));
+            json.close('}');
+            send(stream, Level);
+          },
+          [&](BehindBody& body) {
+            JsonWriter json = header(stream, Behind, result, lag_ms);
+            json.field("behind", body.behind);
+            json.close('}');
+            send(stream, Behind);
+          },
+          [&](EncodingsBody& body) {
+            JsonWriter json = header(stream, Encodings, result, lag_ms);
+            json.field("first_frame", body.first_frame);
+            json.field("frames", std::int64_t{body.frames});
+            json.field("d_model", std::int64_t{model_.width});
+            json.field("hop", std::int64_t{model_.hop});
+            const bool half = stream.info.encodings == EncodingFormat::Float16;
+            json.field("dtype", half ? "float16" : "float32");
+            json.close('}');
+            halves_.clear();
+            if (half)
+              for (float value : body.values) halves_.emplace_back(value);
+            send(stream, Encodings,
+                 half ? std::as_bytes(std::span(halves_)) : std::as_bytes(std::span(body.values)));
+          },
+          [&](FlushedBody&) { answer(stream, result); },
+          [&](SavedBody& body) {
+            StreamCapsule& capsule = body.save->capsule;
+            capsule.result_seqs = stream.next_seq;
+            if (stream.text) capsule.text = stream.text->state();
+            const std::uint64_t token = body.save->token;
+            if (body.save->failed)
+              saves_.push(
+                  {.token = token, .reason = "failed", .message = "the engine failed; the daemon ends"});
+            else
+              saves_.push({.token = token, .save = std::move(body.save)});
+          },
+          [&](ClosedBody& body) {
+            JsonWriter json = header(stream, Closed, result, lag_ms);
+            json.field("reason", to_string(body.reason));
+            json.field("message", body.message);
+            json.field("finals", stream.next_seq[Final]);
+            json.close('}');
+            send(stream, Closed);
+            history_.close(stream.info.name, stream.info.epoch);
+            answer(stream, result);
+            stream.live = false;
+          },
+      },
+      result.body);
+}
+
+void Publisher::open(Published& stream, OpenedBody& body) {
+  stream = {.info = std::move(body.info), .live = true};
+  if (text_) stream.text.emplace(punctuator_.get(), model_.text);
+  if (body.restored) {
+    stream.next_seq = body.restored->result_seqs;
+    if (stream.text && body.restored->text) stream.text->set_state(std::move(*body.restored->text));
+  }
+  history_.open(stream.info.name, stream.info.epoch, stream.next_seq[Final]);
+}
+
+bool Publisher::fits(const StreamCapsule& capsule) const {
+  if (!text_ || !capsule.text) return true;
+  return SegmentText(punctuator_.get(), model_.text).fits(*capsule.text, capsule.readout.open.words.size());
 }
 
 // Where the time of a text went, once it is with the socket.

@@ -1,6 +1,7 @@
 // Results to the results socket. Owns it, on a thread of its own.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
@@ -41,6 +42,13 @@ struct IngestReply {
   std::string message;                   // Closed
 };
 
+// To control, for who asked for a save: the stream's capsule, or why there is none.
+struct SaveAnswer {
+  std::uint64_t token = 0;
+  std::unique_ptr<StreamSave> save{};
+  std::string reason{}, message{};  // of clients/PROTOCOL.md
+};
+
 // Whether results have that type (clients/PROTOCOL.md).
 bool is_result_kind(std::string_view kind) noexcept;
 
@@ -59,8 +67,8 @@ class Publisher {
   // Binds; throws zmq::error_t, and ModelError where text is to be readable and what that needs is not
   // there. All references must outlive it.
   Publisher(zmq::context_t& context, const Config& config, ModelIdentity model, Security& security,
-            BoundedQueue<Result>& results, BoundedQueue<IngestReply>& replies, History& history,
-            Metrics& metrics);
+            BoundedQueue<Result>& results, BoundedQueue<IngestReply>& replies,
+            BoundedQueue<SaveAnswer>& saves, History& history, Metrics& metrics);
   ~Publisher() { stop(); }
   Publisher(const Publisher&) = delete;
 
@@ -68,6 +76,8 @@ class Publisher {
   // Any thread: every subscriber's connection is dropped and its subscriptions are checked again when it
   // comes back, which ZeroMQ's sockets do by themselves. There is no other way to take one back.
   void drop_subscribers();
+  // Any thread: whether a stream can go on with the readable text of its capsule.
+  bool fits(const StreamCapsule& capsule) const;
   void stop();  // publishes what is queued, then ends the thread
 
   std::string endpoint() const { return endpoint_; }  // as bound
@@ -76,10 +86,11 @@ class Publisher {
 
  private:
   enum Kind { Opened, Partial, Final, Gap, Level, Behind, Closed, Encodings, kKinds };
+  static_assert(kKinds == kResultKinds);
   // A stream as its subscribers have seen it.
   struct Published {
     StreamInfo info;
-    std::int64_t next_seq[kKinds] = {};
+    std::array<std::int64_t, kResultKinds> next_seq{};
     // Headers, for late subscribers.
     std::string last_opened{}, last_partial{}, last_final{};
     std::optional<SegmentText> text{};  // where text is to be readable
@@ -89,6 +100,7 @@ class Publisher {
   void run();
   void publish(Result& result);
   void measure(const Result& result, std::int64_t taken_ns);
+  void open(Published& stream, OpenedBody& body);
   void answer(Published& stream, const Result& result);
   void send(const Published& stream, Kind kind, std::span<const std::byte> body = {});  // json_ is its header
   void send_frames(const std::string& topic, const std::string& header, std::span<const std::byte> body);
@@ -106,6 +118,7 @@ class Publisher {
   Security& security_;
   BoundedQueue<Result>& results_;
   BoundedQueue<IngestReply>& replies_;
+  BoundedQueue<SaveAnswer>& saves_;
   History& history_;
   Metrics& metrics_;
   zmq::context_t& context_;

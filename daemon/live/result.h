@@ -2,37 +2,23 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "daemon/live/readout.h"
+#include "daemon/live/stream_capsule.h"
+#include "daemon/live/stream_info.h"
 
 namespace sidewinder::live {
 
-enum class SourceKind { Ingest, File, Device };
-enum class EndReason { Client, End, Idle, Control, Shutdown, SourceFailed };
-enum class EncodingFormat { None, Float32, Float16 };
+enum class EndReason { Client, End, Idle, Control, Shutdown, Saved, SourceFailed };
 enum class GapReason { Client, Source, Engine };
-
-// What a stream is from its opening to its end.
-struct StreamInfo {
-  std::string name;
-  std::int64_t epoch = 0;
-  SourceKind source = SourceKind::Ingest;
-  std::string file;    // of a file source; the name of a device
-  std::string format;  // "s16le", ...; "file" for a file, "device" for a device
-  int rate = 0;        // Hz, the source's
-  int channels = 1;
-  int channel = 0;  // from 1, or 0 for the mix
-  EncodingFormat encodings = EncodingFormat::None;
-  std::string owner{};  // name of the key that opened it; empty without keys
-
-  bool operator==(const StreamInfo&) const = default;
-};
 
 struct OpenedBody {
   StreamInfo info;
+  std::unique_ptr<StreamCapsule> restored{};  // what it goes on from; null for a stream that begins
 };
 struct PartialBody {
   Segment segment;
@@ -59,6 +45,9 @@ struct EncodingsBody {
 struct FlushedBody {  // goes to the ingest client, not to subscribers
   std::uint64_t token = 0;
 };
+struct SavedBody {  // goes to control, not to subscribers
+  std::unique_ptr<StreamSave> save;
+};
 struct ClosedBody {
   EndReason reason = EndReason::Client;
   std::string message;
@@ -76,7 +65,7 @@ struct Result {
   std::int64_t step_end_ns = 0;
   std::int64_t queued_ns = 0;  // when the result was made
   std::variant<OpenedBody, PartialBody, FinalBody, GapBody, LevelBody, BehindBody, EncodingsBody, FlushedBody,
-               ClosedBody>
+               SavedBody, ClosedBody>
       body;
 };
 

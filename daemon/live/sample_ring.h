@@ -61,10 +61,10 @@ class SpscRing {
   }
   std::size_t capacity() const noexcept { return items_.size(); }
 
-  // Empty and at position 0 again. Neither side may be using it.
-  void reset() noexcept {
-    written_.store(0, std::memory_order_relaxed);
-    read_.store(0, std::memory_order_relaxed);
+  // Empty, and at `position`. Neither side may be using it.
+  void reset(std::uint64_t position = 0) noexcept {
+    written_.store(position, std::memory_order_relaxed);
+    read_.store(position, std::memory_order_relaxed);
   }
 
  private:

@@ -121,10 +121,15 @@ void Scheduler::run() {
     adopt();
     due_.clear();
     std::size_t waiting = 0;  // samples
-    for (Stream* stream : live_) {
+    for (Stream*& stream : live_) {
+      if (pass_marks(*stream)) {
+        stream = nullptr;
+        continue;
+      }
       if (is_due(*stream)) due_.push_back(stream);
       waiting += stream->backlog();
     }
+    std::erase(live_, nullptr);
     metrics_.waiting_seconds.Set(static_cast<double>(waiting) / engine_.config().sample_rate);
     if (due_.empty()) {
       due_since_ns_ = 0;
@@ -147,7 +152,7 @@ void Scheduler::run() {
     const std::size_t most = std::clamp(max_samples / due_.size(), chunk_samples_, max_samples);
     for (std::size_t at = 0; at < due_.size() && !stopping_; at += max_batch_)
       step(std::span(due_).subspan(at, std::min(max_batch_, due_.size() - at)), most);
-    std::erase_if(live_, [](const Stream* stream) { return stream == nullptr; });
+    std::erase(live_, nullptr);
     consumed_.raise();
   }
 }
@@ -156,22 +161,29 @@ void Scheduler::adopt() {
   table_.work().clear();
   while (auto opened = table_.opened().try_pop()) {
     Stream& stream = **opened;
-    engine_.reset(stream.slot());
+    std::unique_ptr<StreamCapsule> restored = stream.take_restored();
+    const auto heard = static_cast<std::int64_t>(stream.heard());
+    if (restored)
+      engine_.load(stream.slot(), restored->engine);  // is sound: unseal() has opened it
+    else
+      engine_.reset(stream.slot());
+    StreamTold& last = stream.listening().told;
+    if (heard - last.level_begin >= level_samples_)  // where it was saved levels had another length
+      last.level_begin = heard, last.level_squares = 0, last.level_peak = 0;
     live_.push_back(&stream);
-    Result told = result(stream, 0, 0, now_ns());
-    told.body = OpenedBody{stream.info()};
+    Result told = result(stream, heard, heard, now_ns());
+    told.body = OpenedBody{stream.info(), std::move(restored)};
     results_.push(std::move(told));
     metrics_.opened.Increment();
   }
   metrics_.streams.Set(static_cast<double>(live_.size()));
 }
 
-bool Scheduler::is_due(Stream& stream) {
-  pass_marks(stream);
+bool Scheduler::is_due(const Stream& stream) const {
   return stream.next_mark() != nullptr || stream.backlog() >= chunk_samples_;
 }
 
-void Scheduler::pass_marks(Stream& stream) {
+bool Scheduler::pass_marks(Stream& stream) {
   for (const Mark* mark = stream.next_mark();
        mark != nullptr && mark->kind != Mark::Kind::End && mark->position <= stream.heard();
        mark = stream.next_mark()) {
@@ -180,6 +192,10 @@ void Scheduler::pass_marks(Stream& stream) {
     if (mark->kind == Mark::Kind::Hotwords) {
       stream.favour(mark->hotwords);
       stream.drop_mark();
+      continue;
+    }
+    if (mark->kind == Mark::Kind::Save) {
+      if (save(stream, *mark)) return true;
       continue;
     }
     if (mark->kind == Mark::Kind::Flush) {
@@ -197,6 +213,31 @@ void Scheduler::pass_marks(Stream& stream) {
     results_.push(std::move(told));
     stream.drop_mark();
   }
+  return false;
+}
+
+bool Scheduler::save(Stream& stream, const Mark& mark) {
+  SavedBody body{std::unique_ptr<StreamSave>(mark.save)};
+  body.save->failed = !failure().empty();
+  if (!body.save->failed) {
+    stream.save(body.save->capsule);
+    body.save->capsule.engine.resize(engine_.capsule_bytes());
+    engine_.save(stream.slot(), body.save->capsule.engine);
+  }
+  const bool ends = body.save->end;
+  Mark end{.kind = Mark::Kind::End, .accepted_ns = mark.accepted_ns};
+  end.end_reason = EndReason::Saved;
+  const auto heard = static_cast<std::int64_t>(stream.heard());
+  Result told = result(stream, 0, heard, mark.accepted_ns);
+  told.body = std::move(body);
+  stream.drop_mark();
+  // Before the capsule, whose `closed` then is no more the one that this life has had.
+  if (ends) {
+    tell_lost(stream, heard, static_cast<std::int64_t>(stream.accepted_frames()), mark.accepted_ns);
+    close(stream, end);
+  }
+  results_.push(std::move(told));
+  return ends;
 }
 
 void Scheduler::step(std::span<Stream* const> batch, std::size_t most_samples) {
@@ -255,10 +296,12 @@ void Scheduler::listen(std::size_t row, Stream& stream) {
   Stream::Listening& listening = stream.listening();
   const StreamInput& input = inputs_[row];
   const std::int64_t audio = audio_end(stream, input);
-  if (failure().empty())
+  if (failure().empty()) {
+    listening.readout.hear(input.samples);
     listening.readout.advance(outputs_[row], audio, ended_[row]);
-  else if (listening.lost_from < 0)
+  } else if (listening.lost_from < 0) {
     listening.lost_from = static_cast<std::int64_t>(stream.heard() - input.samples.size());
+  }
   if (input.end) listening.readout.finish(listening.lost_from < 0 ? audio : listening.lost_from, ended_[row]);
 }
 
@@ -275,8 +318,8 @@ void Scheduler::tell(std::size_t row, Stream& stream) {
     told.body = FinalBody{std::move(segment)};
     results_.push(std::move(told));
     stream.count_final();
-    listening.partial_words = 0;
-    listening.partial_tentative.clear();
+    listening.told.partial_words = 0;
+    listening.told.partial_tentative.clear();
   }
   ended_[row].clear();
 
@@ -329,14 +372,15 @@ void Scheduler::tell_partial(Stream& stream, std::int64_t accepted_ns, bool must
   Stream::Listening& listening = stream.listening();
   const Segment& open = listening.readout.open();
   const std::string_view tentative = listening.readout.tentative();
-  if (open.words.size() == listening.partial_words && tentative == listening.partial_tentative) return;
+  if (open.words.size() == listening.told.partial_words && tentative == listening.told.partial_tentative)
+    return;
   // A later partial says all that this one would; room is kept for finals, which nothing replaces.
   if (!must && results_.size() > results_.capacity() / 2) {
     metrics_.partials_skipped.Increment();
     return;
   }
-  listening.partial_words = open.words.size();
-  listening.partial_tentative = tentative;
+  listening.told.partial_words = open.words.size();
+  listening.told.partial_tentative = tentative;
   Result told = result(stream, open.begin, static_cast<std::int64_t>(stream.heard()), accepted_ns);
   told.body = PartialBody{open, std::string(tentative)};
   results_.push(std::move(told));
@@ -361,20 +405,20 @@ void Scheduler::measure_level(Stream& stream, std::span<const float> samples) {
   std::int64_t at = static_cast<std::int64_t>(stream.heard() - samples.size());
   while (!samples.empty()) {
     const auto count = std::min<std::size_t>(
-        samples.size(), static_cast<std::size_t>(listening.level_begin + level_samples_ - at));
+        samples.size(), static_cast<std::size_t>(listening.told.level_begin + level_samples_ - at));
     const Eigen::Map<const Eigen::ArrayXf> part(samples.data(), static_cast<Eigen::Index>(count));
-    listening.level_squares += part.cast<double>().square().sum();
-    listening.level_peak = std::max(listening.level_peak, part.abs().maxCoeff());
+    listening.told.level_squares += part.cast<double>().square().sum();
+    listening.told.level_peak = std::max(listening.told.level_peak, part.abs().maxCoeff());
     samples = samples.subspan(count);
     at += static_cast<std::int64_t>(count);
-    if (at - listening.level_begin < level_samples_) return;
-    Result told = result(stream, listening.level_begin, at, stream.accepted_ns(stream.heard()));
-    told.body = LevelBody{std::sqrt(listening.level_squares / static_cast<double>(level_samples_)),
-                          listening.level_peak};
+    if (at - listening.told.level_begin < level_samples_) return;
+    Result told = result(stream, listening.told.level_begin, at, stream.accepted_ns(stream.heard()));
+    told.body = LevelBody{std::sqrt(listening.told.level_squares / static_cast<double>(level_samples_)),
+                          listening.told.level_peak};
     results_.push(std::move(told));
-    listening.level_begin = at;
-    listening.level_squares = 0;
-    listening.level_peak = 0;
+    listening.told.level_begin = at;
+    listening.told.level_squares = 0;
+    listening.told.level_peak = 0;
   }
 }
 

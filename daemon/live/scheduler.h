@@ -42,9 +42,11 @@ class Scheduler {
  private:
   void measure_capacity();
   void run();
-  void adopt();                     // streams that were opened
-  bool is_due(Stream& stream);      // has a chunk, or a mark to reach
-  void pass_marks(Stream& stream);  // those that everything before has reached
+  void adopt();                             // streams that were opened
+  bool is_due(const Stream& stream) const;  // has a chunk, or a mark to reach
+  // Those that everything before has reached. Whether the stream has ended with one.
+  bool pass_marks(Stream& stream);
+  bool save(Stream& stream, const Mark& mark);  // whether it ended there
   void step(std::span<Stream* const> batch, std::size_t most_samples);
   void listen_to_all(std::span<Stream* const> batch);
   void listen(std::size_t row, Stream& stream);  // a step's row, to segments; any thread of the team

@@ -22,6 +22,18 @@ void SegmentText::end(const Segment& segment) {
   ended_ = true;
 }
 
+bool SegmentText::fits(const State& state, std::size_t open_words) const noexcept {
+  const bool of_segment = state.ended || (state.heard <= open_words && state.display.size() <= state.heard);
+  return of_segment && text_.fits(state.text);
+}
+
+void SegmentText::set_state(State state) {
+  text_.set_state(std::move(state.text));
+  display_ = std::move(state.display);
+  heard_ = state.heard;
+  ended_ = state.ended;
+}
+
 std::string SegmentText::committed() const {
   std::string text;
   for (const std::string& each : display_) {

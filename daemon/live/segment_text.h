@@ -30,6 +30,18 @@ class SegmentText {
   std::string committed() const;
   std::string tentative(const Segment& segment, std::string_view tentative) const;
 
+  // All there is to it, for the state capsule.
+  struct State {
+    ReadableText::State text;
+    std::vector<std::string> display;
+    std::size_t heard = 0;  // words of the segment
+    bool ended = false;
+  };
+  State state() const { return {text_.state(), display_, heard_, ended_}; }
+  // Whether it can be set, with so many words in the open segment. Any thread.
+  bool fits(const State& state, std::size_t open_words) const noexcept;
+  void set_state(State state);
+
  private:
   void take_tokens();
 

@@ -9,12 +9,9 @@ namespace sidewinder::live {
 
 void Stream::Listening::reset() {
   readout.reset();
+  favoured = nullptr;
   hotwords.reset();
-  partial_words = 0;
-  partial_tentative.clear();
-  level_begin = 0;
-  level_squares = 0;
-  level_peak = 0;
+  told = {};
   behind = false;
   lost_from = -1;
   lost_told = 0;
@@ -30,8 +27,10 @@ Stream::Stream(std::uint32_t slot, std::size_t ring_samples, std::size_t chunk_s
       listening_(std::move(readout)) {}
 
 Stream::~Stream() {
-  for (; next_mark() != nullptr; drop_mark())
+  for (; next_mark() != nullptr; drop_mark()) {
     if (next_mark()->kind == Mark::Kind::Hotwords) delete next_mark()->hotwords;
+    if (next_mark()->kind == Mark::Kind::Save) delete next_mark()->save;
+  }
 }
 
 void Stream::prepare(StreamInfo info, const dsp::ResamplerFilter& filter, const Hotwords* hotwords) {
@@ -47,8 +46,30 @@ void Stream::prepare(StreamInfo info, const dsp::ResamplerFilter& filter, const 
   resampler_ = {};
   end_message_.clear();
   stamp_ = {};
+  restored_.reset();
   listening_.reset();
+  listening_.favoured = hotwords;
   listening_.readout.set_hotwords(hotwords);
+}
+
+void Stream::restore(std::unique_ptr<StreamCapsule> capsule, const dsp::ResamplerFilter& filter,
+                     std::unique_ptr<const Hotwords> hotwords) {
+  prepare(capsule->info, filter, nullptr);
+  resampler_ = capsule->resampler;
+  accepted_ = resampler_.inputs;
+  segments_ = capsule->finals();
+  ring_.reset(resampler_.outputs);
+  stamp_ = {resampler_.outputs, now_ns()};
+  if (hotwords) favour(hotwords.release());
+  listening_.readout.set_state(std::move(capsule->readout));
+  listening_.told = std::move(capsule->told);
+  restored_ = std::move(capsule);
+}
+
+void Stream::save(StreamCapsule& capsule) const {
+  capsule.readout = listening_.readout.state();
+  capsule.told = listening_.told;
+  if (listening_.favoured != nullptr) capsule.hotwords = listening_.favoured->list();
 }
 
 std::uint64_t Stream::credit() const noexcept {
@@ -120,6 +141,19 @@ bool Stream::set_hotwords(std::unique_ptr<const Hotwords>& hotwords) noexcept {
   return mark(change);
 }
 
+bool Stream::save(std::unique_ptr<StreamSave>& save) noexcept {
+  if (marks_.size() + 2 > kMarks) return false;
+  save->capsule.info = info_;
+  save->capsule.resampler = resampler_;
+  if (save->end) {
+    end_message_ = "saved through the control socket, to go on where it is restored";
+    ending_.store(true, std::memory_order_relaxed);
+  }
+  Mark here{.kind = Mark::Kind::Save, .position = ring_.written(), .accepted_ns = now_ns()};
+  here.save = save.release();
+  return mark(here);
+}
+
 void Stream::end(EndReason reason, std::string message) noexcept {
   const std::size_t last = filter_->flush(resampler_, resampled_);
   ring_.push(std::span<const float>(resampled_).first(last));
@@ -137,6 +171,7 @@ void Stream::drop_mark() noexcept {
 
 void Stream::favour(const Hotwords* hotwords) noexcept {
   listening_.readout.set_hotwords(hotwords);
+  listening_.favoured = hotwords;
   listening_.hotwords.reset(hotwords);
 }
 

@@ -13,6 +13,7 @@
 #include "daemon/live/readout.h"
 #include "daemon/live/result.h"
 #include "daemon/live/sample_ring.h"
+#include "daemon/live/stream_capsule.h"
 #include "daemon/live/wakeup.h"
 #include "dsp/resampler.h"
 #include "model/hotwords.h"
@@ -22,7 +23,7 @@ namespace sidewinder::live {
 
 // What happens at a position of a stream.
 struct Mark {
-  enum class Kind { Flush, Gap, Hotwords, End } kind = Kind::Flush;
+  enum class Kind { Flush, Gap, Hotwords, Save, End } kind = Kind::Flush;
   std::uint64_t position = 0;  // model samples before it
   std::int64_t accepted_ns = 0;
   std::uint64_t token = 0;                   // Flush: whose
@@ -30,6 +31,7 @@ struct Mark {
   EndReason end_reason = EndReason::Client;  // End
   GapReason gap_reason = GapReason::Client;  // Gap
   const Hotwords* hotwords = nullptr;        // Hotwords: owned by the mark; null: none from here on
+  StreamSave* save = nullptr;                // Save: owned by the mark
 };
 
 // Allocated once for its slot and used for one stream after another. Three parties:
@@ -49,6 +51,11 @@ class Stream {
   // `filter` converts info.rate to the model's rate and outlives the stream, as do `hotwords`, which it
   // begins with (null: none).
   void prepare(StreamInfo info, const dsp::ResamplerFilter& filter, const Hotwords* hotwords);
+
+  // The same for one that goes on from `capsule`, as capsule->info, with `hotwords` made of those in it. Its
+  // resampler is valid for `filter`.
+  void restore(std::unique_ptr<StreamCapsule> capsule, const dsp::ResamplerFilter& filter,
+               std::unique_ptr<const Hotwords> hotwords);
 
   // ---- producer
   // Frames that may have been written in all; only grows.
@@ -70,6 +77,12 @@ class Stream {
   // These are favoured, instead of those before, in what comes out after everything written so far; null:
   // none. False, and `hotwords` stay the caller's, when too many marks wait.
   bool set_hotwords(std::unique_ptr<const Hotwords>& hotwords) noexcept;
+
+  // A SavedBody with `save` once everything written before has been through the engine, which then is the
+  // position of its capsule; this fills in the producer's part but next_seq. With save->end the stream ends
+  // there, its text unfinished, and the producer must not touch it afterwards. False, and `save` stays the
+  // caller's, when too many marks wait.
+  bool save(std::unique_ptr<StreamSave>& save) noexcept;
 
   // Everything written is still heard; then a ClosedBody. The producer must not touch the stream afterwards.
   void end(EndReason reason, std::string message) noexcept;
@@ -96,18 +109,19 @@ class Stream {
   std::int64_t source_position(std::int64_t model_position) const noexcept;
   // Takes over what a Hotwords mark brought; frees those before.
   void favour(const Hotwords* hotwords) noexcept;
+  // Fills in the scheduler's part of a capsule but the engine's.
+  void save(StreamCapsule& capsule) const;
+  // What the stream goes on from, once; null where it began.
+  std::unique_ptr<StreamCapsule> take_restored() noexcept { return std::move(restored_); }
   void count_final() noexcept { segments_.fetch_add(1, std::memory_order_relaxed); }
 
   // The scheduler's own; nobody else looks.
   struct Listening {
     explicit Listening(Readout r) : readout(std::move(r)) {}
     Readout readout;
-    std::unique_ptr<const Hotwords> hotwords;  // those that a producer brought
-    std::size_t partial_words = 0;             // of the open segment, when its last partial was made
-    std::string partial_tentative;
-    std::int64_t level_begin = 0;  // model samples: where the running level began
-    double level_squares = 0;
-    float level_peak = 0;
+    const Hotwords* favoured = nullptr;        // in force; null: none
+    std::unique_ptr<const Hotwords> hotwords;  // the same, where a producer brought them
+    StreamTold told;
     bool behind = false;
     std::int64_t lost_from =
         -1;  // model samples: nothing from here on was heard, for the engine failed; -1: it works
@@ -151,7 +165,8 @@ class Stream {
   std::array<float, 2 * kBlockFrames> resampled_{};  // producer's; 8 kHz doubles
   std::string end_message_;                          // producer's until the End mark, then the scheduler's
 
-  Stamp stamp_;  // scheduler's: the last one taken
+  std::unique_ptr<StreamCapsule> restored_;  // the table's until the scheduler takes it
+  Stamp stamp_;                              // scheduler's: the last one taken
   Listening listening_;
 };
 

@@ -16,7 +16,9 @@ constexpr int kUsualRates[] = {8'000,  11'025, 12'000, 16'000, 22'050, 24'000,
 }  // namespace
 
 Endpoint endpoint_of(const Config& config) {
-  return {.silence_ms = config.endpoint.silence_ms, .max_segment_ms = config.endpoint.max_segment_ms};
+  return {.silence_ms = config.endpoint.silence_ms,
+          .max_segment_ms = config.endpoint.max_segment_ms,
+          .detector = config.endpoint.detector};
 }
 
 StreamTable::StreamTable(const Config& config, const ModelConfig& model, const Decoding& decoding,
@@ -37,10 +39,34 @@ StreamTable::StreamTable(const Config& config, const ModelConfig& model, const D
 }
 
 std::variant<Stream*, Refusal> StreamTable::open(StreamInfo wanted, std::int64_t owner_streams) {
+  return open(std::move(wanted), owner_streams,
+              [this](Stream& stream, StreamInfo&& info, const dsp::ResamplerFilter& filter) {
+                stream.prepare(std::move(info), filter, hotwords_);
+                stream.listening().readout.set_endpoint(endpoint_);
+                return std::optional<Refusal>();
+              });
+}
+
+std::variant<Stream*, Refusal> StreamTable::restore(std::unique_ptr<StreamCapsule> capsule,
+                                                    std::unique_ptr<const Hotwords> hotwords,
+                                                    std::int64_t owner_streams) {
+  return open(
+      StreamInfo(capsule->info), owner_streams,
+      [&](Stream& stream, StreamInfo&& info, const dsp::ResamplerFilter& filter) {
+        if (!filter.valid(capsule->resampler))
+          return std::optional(Refusal{"bad_capsule", "its resampler's position is one that none can have"});
+        capsule->info = std::move(info);
+        stream.restore(std::move(capsule), filter, std::move(hotwords));
+        return std::optional<Refusal>();
+      });
+}
+
+std::variant<Stream*, Refusal> StreamTable::open(StreamInfo&& wanted, std::int64_t owner_streams,
+                                                 const Prepare& prepare) {
   Stream* stream = nullptr;
   {
     std::lock_guard lock(mutex_);
-    auto claimed = claim(std::move(wanted), owner_streams);
+    auto claimed = claim(std::move(wanted), owner_streams, prepare);
     if (std::holds_alternative<Refusal>(claimed)) return claimed;
     ++counts_.opened;
     stream = std::get<Stream*>(claimed);
@@ -49,7 +75,8 @@ std::variant<Stream*, Refusal> StreamTable::open(StreamInfo wanted, std::int64_t
   return stream;
 }
 
-std::variant<Stream*, Refusal> StreamTable::claim(StreamInfo&& wanted, std::int64_t owner_streams) {
+std::variant<Stream*, Refusal> StreamTable::claim(StreamInfo&& wanted, std::int64_t owner_streams,
+                                                  const Prepare& prepare) {
   if (!wanted.name.empty() && !valid_name(wanted.name))
     return Refusal{"bad_name", "a stream's name is 1 to 64 characters out of A-Z a-z 0-9 . _ -"};
   if (by_name_.contains(wanted.name))
@@ -68,9 +95,9 @@ std::variant<Stream*, Refusal> StreamTable::claim(StreamInfo&& wanted, std::int6
     const auto now = std::chrono::duration_cast<std::chrono::microseconds>(
                          std::chrono::system_clock::now().time_since_epoch())
                          .count();
-    wanted.epoch = last_epoch_ = std::max<std::int64_t>(last_epoch_ + 1, now);
-    stream.prepare(std::move(wanted), converter, hotwords_);
-    stream.listening().readout.set_endpoint(endpoint_);
+    if (wanted.epoch == 0) wanted.epoch = std::max<std::int64_t>(last_epoch_ + 1, now);
+    last_epoch_ = std::max(last_epoch_, wanted.epoch);
+    if (auto refusal = prepare(stream, std::move(wanted), converter)) return *refusal;
   } catch (const std::invalid_argument& error) {  // the rate
     return Refusal{"bad_format", error.what()};
   }

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -53,6 +54,12 @@ class StreamTable {
   // stream's producer. Its owner has at most `owner_streams` at a time, if not 0.
   std::variant<Stream*, Refusal> open(StreamInfo wanted, std::int64_t owner_streams = 0);
 
+  // The same for a stream that goes on from `capsule`, as capsule->info: with its epoch, or with a new one
+  // where that is 0. `hotwords` are made of those in it.
+  std::variant<Stream*, Refusal> restore(std::unique_ptr<StreamCapsule> capsule,
+                                         std::unique_ptr<const Hotwords> hotwords,
+                                         std::int64_t owner_streams = 0);
+
   // By the scheduler, which must not touch the stream afterwards.
   void retire(Stream& stream);
 
@@ -90,7 +97,12 @@ class StreamTable {
   Counts counts() const;
 
  private:
-  std::variant<Stream*, Refusal> claim(StreamInfo&& wanted, std::int64_t owner_streams);  // under the lock
+  // Gives the stream what it begins with; refuses what does not fit the filter of its rate.
+  using Prepare = std::function<std::optional<Refusal>(Stream&, StreamInfo&&, const dsp::ResamplerFilter&)>;
+  std::variant<Stream*, Refusal> open(StreamInfo&& wanted, std::int64_t owner_streams,
+                                      const Prepare& prepare);
+  std::variant<Stream*, Refusal> claim(StreamInfo&& wanted, std::int64_t owner_streams,
+                                       const Prepare& prepare);  // under the lock
   std::optional<Refusal> refusing_locked() const;
   static StreamStatus status(const Stream& stream);
   std::string free_name();

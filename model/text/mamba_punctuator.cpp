@@ -1,6 +1,8 @@
 #include "model/text/mamba_punctuator.h"
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <utility>
 
 #include "model/cpu/encoder.h"
@@ -95,6 +97,14 @@ void MambaPunctuator::pause(PunctuatorState& state, std::vector<WordStyle>& deci
     end_event(false);
   }
   run(state, decided);
+}
+
+bool MambaPunctuator::fits(const PunctuatorState& state, std::size_t waiting) const noexcept {
+  const std::uint32_t ahead = (std::uint32_t{1} << config_.words_ahead) - 1;
+  return state.blocks.size() == layout_.size &&
+         waiting == static_cast<std::size_t>(std::popcount(state.history & ahead)) &&
+         std::all_of(state.blocks.begin(), state.blocks.end(),
+                     [](float value) { return std::isfinite(value); });
 }
 
 void MambaPunctuator::add(PunctuatorState& state, std::int32_t piece, std::vector<WordStyle>& decided) {

@@ -31,6 +31,8 @@ class MambaPunctuator final : public Punctuator {
   // Heard as words_ahead events.
   void pause(PunctuatorState& state, std::vector<WordStyle>& decided) override;
 
+  bool fits(const PunctuatorState& state, std::size_t waiting) const noexcept override;
+
   // The pieces of a word: the longest that fits, from left to right; for tests.
   std::vector<std::int32_t> pieces_of(std::string_view word) const;
 

@@ -34,6 +34,10 @@ class Punctuator {
 
   // A pause: decides every word before it.
   virtual void pause(PunctuatorState& state, std::vector<WordStyle>& decided) = 0;
+
+  // Whether a state that came from outside (a capsule) is one of this punctuator, with `waiting` words heard
+  // and not decided. Any thread.
+  virtual bool fits(const PunctuatorState& state, std::size_t waiting) const noexcept = 0;
 };
 
 // What the folder holds: a Mamba (config.json, model.safetensors, tokens.txt: mamba_punctuator.h), else rules

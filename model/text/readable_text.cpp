@@ -46,34 +46,36 @@ ReadableText::ReadableText(Punctuator* punctuator, const TextOptions& options)
 }
 
 void ReadableText::reset() {
-  if (punctuator_ != nullptr) state_ = punctuator_->fresh();
-  undecided_.clear();
-  number_.clear();
-  before_.clear();
-  last_end_ = 0;
-  paused_ = true;
-  sentence_begins_ = true;
+  state_ = {};
+  if (punctuator_ != nullptr) state_.punctuation = punctuator_->fresh();
+}
+
+bool ReadableText::fits(const State& state) const noexcept {
+  const bool punctuated = punctuator_ != nullptr
+                              ? punctuator_->fits(state.punctuation, state.undecided.size())
+                              : state.undecided.empty() && state.punctuation.blocks.empty();
+  return punctuated && state.number.size() < kLongestNumber;
 }
 
 void ReadableText::hear(std::span<const Word> words, std::vector<TextToken>& decided) {
   std::size_t first = 0;  // of those that follow each other without a pause
   for (std::size_t i = 0; i < words.size(); ++i) {
-    if (!paused_ && words[i].begin - last_end_ >= options_.pause_samples) {
+    if (!state_.paused && words[i].begin - state_.last_end >= options_.pause_samples) {
       hear_together(words.subspan(first, i - first), decided);
       pause(decided);
       first = i;
     }
-    last_end_ = words[i].end;
-    paused_ = false;
+    state_.last_end = words[i].end;
+    state_.paused = false;
   }
   hear_together(words.subspan(first), decided);
 }
 
 void ReadableText::pause(std::vector<TextToken>& decided) {
-  if (paused_) return;
-  paused_ = true;
+  if (state_.paused) return;
+  state_.paused = true;
   if (punctuator_ != nullptr) {
-    punctuator_->pause(state_, styles_);
+    punctuator_->pause(state_.punctuation, styles_);
     take_styles(decided);
   }
   close_number(decided);
@@ -86,17 +88,17 @@ void ReadableText::hear_together(std::span<const Word> words, std::vector<TextTo
   }
   std::vector<std::string_view> texts;
   for (const Word& word : words) {
-    undecided_.push_back(word);
+    state_.undecided.push_back(word);
     texts.push_back(word.text);
   }
-  punctuator_->hear(state_, texts, styles_);
+  punctuator_->hear(state_.punctuation, texts, styles_);
   take_styles(decided);
 }
 
 void ReadableText::take_styles(std::vector<TextToken>& decided) {
   for (WordStyle style : styles_) {
-    Word word = std::move(undecided_.front());
-    undecided_.pop_front();
+    Word word = std::move(state_.undecided.front());
+    state_.undecided.pop_front();
     if (word.text == "i" || word.text.starts_with("i'")) style.casing = Casing::Capitalised;
     take({std::move(word), style}, decided);
   }
@@ -106,7 +108,7 @@ void ReadableText::take_styles(std::vector<TextToken>& decided) {
 void ReadableText::take(Styled styled, std::vector<TextToken>& decided) {
   const std::string& text = styled.word.text;
   const bool part =
-      options_.numbers && (number_.empty() ? may_begin_number(text) : may_continue_number(text));
+      options_.numbers && (state_.number.empty() ? may_begin_number(text) : may_continue_number(text));
   if (!part) {
     close_number(decided);
     write({&styled, 1}, in_casing(text, styled.style.casing), decided);
@@ -114,32 +116,32 @@ void ReadableText::take(Styled styled, std::vector<TextToken>& decided) {
   }
   const Mark mark = styled.style.mark;
   const bool goes_on = mark == Mark::None || (mark == Mark::Comma && is_scale(text));
-  number_.push_back(std::move(styled));
-  if (!goes_on || number_.size() == kLongestNumber) close_number(decided);
+  state_.number.push_back(std::move(styled));
+  if (!goes_on || state_.number.size() == kLongestNumber) close_number(decided);
 }
 
 // Words that might have been a number: numbers where they are, words elsewhere.
 void ReadableText::close_number(std::vector<TextToken>& decided) {
   std::vector<std::string_view> texts;
-  for (const Styled& styled : number_) texts.push_back(styled.word.text);
+  for (const Styled& styled : state_.number) texts.push_back(styled.word.text);
   for (std::size_t at = 0; at < texts.size();) {
-    const auto number = read_number(std::span(texts).subspan(at), before_);
+    const auto number = read_number(std::span(texts).subspan(at), state_.before);
     const std::size_t count = number ? number->words : 1;
-    std::span<Styled> part = std::span(number_).subspan(at, count);
+    std::span<Styled> part = std::span(state_.number).subspan(at, count);
     write(part, number ? number->text : in_casing(part[0].word.text, part[0].style.casing), decided);
     at += count;
   }
-  number_.clear();
+  state_.number.clear();
 }
 
 void ReadableText::write(std::span<Styled> styled, std::string text, std::vector<TextToken>& decided) {
   const Styled& last = styled.back();
-  if (punctuator_ != nullptr && sentence_begins_) capitalise(text);
-  sentence_begins_ = ends_sentence(last.style.mark);
+  if (punctuator_ != nullptr && state_.sentence_begins) capitalise(text);
+  state_.sentence_begins = ends_sentence(last.style.mark);
   // Only as a name: "you may first" is no date.
   const bool is_verb =
       (last.word.text == "may" || last.word.text == "march") && last.style.casing == Casing::Lower;
-  before_ = is_verb ? std::string() : last.word.text;
+  state_.before = is_verb ? std::string() : last.word.text;
   TextToken token{std::move(text), last.style.mark, {}};
   token.text += to_text(token.mark);
   for (Styled& each : styled) token.words.push_back(std::move(each.word));

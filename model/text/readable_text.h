@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "model/decoder.h"
@@ -68,12 +69,26 @@ class ReadableText {
   // A pause or the end: everything heard is decided.
   void pause(std::vector<TextToken>& decided);
 
- private:
   struct Styled {
     Word word;
     WordStyle style;
   };
+  // All there is to it. Plain values, for the state capsule.
+  struct State {
+    PunctuatorState punctuation;
+    std::deque<Word> undecided;   // heard by the punctuator, style not known yet
+    std::vector<Styled> number;   // words that may be a number; at most kLongestNumber
+    std::string before;           // the word before `number`, if it may give it a meaning
+    std::int64_t last_end = 0;    // of the last word
+    bool paused = true;           // nothing was heard since the last pause
+    bool sentence_begins = true;  // the next token is its first
+  };
+  const State& state() const noexcept { return state_; }
+  bool fits(
+      const State& state) const noexcept;  // whether it can be set: made with such a punctuator. Any thread
+  void set_state(State state) { state_ = std::move(state); }
 
+ private:
   void hear_together(std::span<const Word> words, std::vector<TextToken>& decided);
   void take_styles(std::vector<TextToken>& decided);
   void take(Styled styled, std::vector<TextToken>& decided);
@@ -82,14 +97,8 @@ class ReadableText {
 
   Punctuator* punctuator_;
   TextOptions options_;
-  PunctuatorState state_;
-  std::deque<Word> undecided_;     // heard by the punctuator, style not known yet
+  State state_;
   std::vector<WordStyle> styles_;  // decided in this call
-  std::vector<Styled> number_;     // words that may be a number; at most kLongestNumber
-  std::string before_;             // the word before number_, if it may give it a meaning
-  std::int64_t last_end_ = 0;      // of the last word
-  bool paused_ = true;             // nothing was heard since the last pause
-  bool sentence_begins_ = true;    // the next token is its first
 };
 
 }  // namespace sidewinder

@@ -51,4 +51,8 @@ void RulePunctuator::pause(PunctuatorState& state, std::vector<WordStyle>& decid
   state.history = 0;
 }
 
+bool RulePunctuator::fits(const PunctuatorState& state, std::size_t waiting) const noexcept {
+  return state.blocks.empty() && waiting == (state.history & kWaits) && state.history >> 1 < kCasings;
+}
+
 }  // namespace sidewinder

@@ -21,6 +21,7 @@ class RulePunctuator final : public Punctuator {
   void hear(PunctuatorState& state, std::span<const std::string_view> words,
             std::vector<WordStyle>& decided) override;
   void pause(PunctuatorState& state, std::vector<WordStyle>& decided) override;
+  bool fits(const PunctuatorState& state, std::size_t waiting) const noexcept override;
 
  private:
   std::unordered_map<std::string, Casing> names_;  // by the name in lower case

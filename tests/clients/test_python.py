@@ -395,6 +395,33 @@ def test_gap_ping_and_control(shared_daemon, quilter):
     assert stats.engine == "cpu" and stats.slots == 4 and stats.opened > 0 and stats.results.capacity > 0
 
 
+def test_save_and_restore(shared_daemon, own_daemon, quilter, transcribed):
+    other = own_daemon()
+    cut = len(quilter) // 4 * 2
+    with listen(shared_daemon, "moved") as before, listen(other, "moved") as after:
+        first = sender(shared_daemon, "moved").open(LONG)
+        first.send(quilter[:cut], timeout=LONG)
+        first.flush(LONG)
+        saved = sidewinder.Control(shared_daemon.control, LONG).save("moved", end=True)
+        assert (saved.stream, saved.samples, saved.end) == ("moved", cut // 2, True)
+        first.abandon()
+        events = until_closed(before, "moved")
+        assert events[-1].reason == "saved" and events[-1].finals == saved.finals
+        control = sidewinder.Control(other.control, LONG)
+        opened = control.restore(saved.capsule)
+        with pytest.raises(sidewinder.Refused) as refused:
+            control.restore(saved.capsule)
+        assert refused.value.reason == "in_use"
+        with sender(other, None, resume=opened) as second:
+            assert second.stream == "moved" and second.epoch == saved.epoch and second.model == saved.model
+            second.send(quilter[cut:], timeout=LONG)
+            assert second.close(LONG).samples == len(quilter) // 2
+        rest = until_closed(after, "moved")
+    assert not of(events + rest, sidewinder.Missed)
+    assert of(rest, sidewinder.Opened)[0].restored
+    assert sidewinder.transcript(of(events + rest, sidewinder.Final)) == transcribed("quilter.flac")
+
+
 def test_file_through_control(shared_daemon, transcribed):
     control = sidewinder.Control(shared_daemon.control)
     with listen(shared_daemon, "file") as listener:

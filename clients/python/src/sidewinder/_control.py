@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import zmq
 
@@ -13,14 +13,21 @@ from .errors import ProtocolError, Refused, RequestError
 from .keys import Keys
 
 
-def request(
-    address: str, keys: Optional[Keys], timeout: Optional[float], message: Dict[str, Any], answer: str
-) -> Task[Dict[str, Any]]:
+def exchange(
+    address: str,
+    keys: Optional[Keys],
+    timeout: Optional[float],
+    message: Dict[str, Any],
+    answer: str,
+    body: Optional[bytes] = None,
+) -> Task[Tuple[Dict[str, Any], bytes]]:
+    """The answer, and its second frame if it has one; `body` is the request's."""
     # A connection a request: there is none to be lost between two of them, and no late answer to be mistaken.
     connection = Connection(zmq.REQ, address, keys)
     try:
         deadline = Deadline(timeout, f"no answer from {address}")
-        connection.send([pack({key: value for key, value in message.items() if value is not None})])
+        header_frame = pack({key: value for key, value in message.items() if value is not None})
+        connection.send([header_frame] if body is None else [header_frame, body])
         while True:
             frames = connection.receive()
             if frames is not None:
@@ -28,7 +35,7 @@ def request(
             yield connection.wait(deadline.left())
     finally:
         connection.close()
-    header = unpack(frames[-1])
+    header = unpack(frames[0])
     kind = header.get("type")
     if kind == "refused":
         raise Refused(header.get("reason", ""), header.get("message", ""))
@@ -36,7 +43,7 @@ def request(
         raise RequestError(header.get("reason", ""), header.get("message", ""))
     if kind != answer:
         raise ProtocolError(f"asked {message['type']}, got {kind}")
-    return header
+    return header, frames[1] if len(frames) > 1 else b""
 
 
 class ControlCore:
@@ -48,7 +55,8 @@ class ControlCore:
         self._timeout = timeout
 
     def _ask(self, message: Dict[str, Any], answer: str) -> Task[Dict[str, Any]]:
-        return request(self._address, self._keys, self._timeout, message, answer)
+        header, _ = yield from exchange(self._address, self._keys, self._timeout, message, answer)
+        return header
 
     def _list(self) -> Task[List[messages.StreamInfo]]:
         answer = yield from self._ask({"type": "list"}, "list")
@@ -82,6 +90,16 @@ class ControlCore:
         refused = tuple(messages.build(messages.RefusedTopic, topic) for topic in answer["refused"])
         lists = {name: tuple(answer[name]) for name in ("publish", "subscribe", "control")}
         return messages.build(messages.Access, {"key": None, **answer}, refused=refused, **lists)
+
+    def _save(self, stream: str, end: bool) -> Task[messages.Saved]:
+        message = {"type": "save", "stream": stream, "end": end}
+        header, capsule = yield from exchange(self._address, self._keys, self._timeout, message, "saved")
+        return messages.build(messages.Saved, header, capsule=capsule)
+
+    def _restore(self, capsule: bytes, stream: Optional[str]) -> Task[messages.Restored]:
+        message = {"type": "restore", "stream": stream}
+        header, _ = yield from exchange(self._address, self._keys, self._timeout, message, "opened", capsule)
+        return messages.build(messages.Restored, header)
 
     def _history(self, stream: str, first: int, last: int, epoch: Optional[int]) -> Task[messages.History]:
         message = {"type": "history", "stream": stream, "epoch": epoch, "from": first, "to": last}

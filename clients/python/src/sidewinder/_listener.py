@@ -106,8 +106,12 @@ class ListenerCore:
             if life is not None:
                 yield from self._recover(event.stream, life, FOR_EVER)
                 self._end(event.stream, life)
-            whole = self._connections > 1 or (kind == "opened" and not event.replay)
+            # One that was saved and goes on: what was published before is not missed.
+            restored = isinstance(event, messages.Opened) and event.restored
+            whole = not restored and (self._connections > 1 or (kind == "opened" and not event.replay))
             life = self._lives[event.stream] = _Life(event.epoch, whole)
+            if restored:
+                life.next["final"] = event.segment
         expected = life.next.get(kind)
         if expected is None:
             # Of a stream that was there before, the last final is replayed, if there is one: it is where to begin.

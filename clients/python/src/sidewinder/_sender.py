@@ -60,6 +60,7 @@ class SenderCore:
         encodings: Union[bool, str] = False,
         hotwords: Optional[Hotwords] = None,
         reopen: bool = True,
+        resume: Optional[messages.Restored] = None,
         address: str = INGEST,
         keys: Optional[Keys] = None,
     ) -> None:
@@ -101,6 +102,10 @@ class SenderCore:
         self._failure: Optional[SidewinderError] = None
         self._gone: Optional[Tuple[float, RequestError]] = None  # since when, monotonic seconds
         self._ids = 0
+        if resume is not None:
+            self.stream, self.epoch = resume.stream, resume.epoch
+            self._first = self._sent = resume.seq
+            self._frames = resume.samples
 
     # What the public classes call.
 
@@ -326,7 +331,7 @@ class SenderCore:
     def _take_opened(self, header: Dict[str, Any]) -> None:
         if header["epoch"] != self.epoch:
             # A new life: what was not acknowledged begins it.
-            self.stream, self.epoch, self.model = header["stream"], header["epoch"], header["model"]
+            self.stream, self.epoch = header["stream"], header["epoch"]
             for message in self._markers.values():
                 message["stream"] = self.stream
             self._first = self._sent = self._frames = self._credit = 0
@@ -337,6 +342,7 @@ class SenderCore:
             self._failure = StreamClosed("lost", "another client sent to this stream")
             return
         self._state = _State.OPEN
+        self.model = header["model"]
         self._acknowledge(header)
         self._sent = header["seq"]
         self._rewound = None

@@ -101,6 +101,12 @@ class Control(ControlCore):
     async def stats(self) -> messages.Stats:
         return await run_async(self._stats())
 
+    async def save(self, stream: str, end: bool = False) -> messages.Saved:
+        return await run_async(self._save(stream, end))
+
+    async def restore(self, capsule: bytes, stream: Optional[str] = None) -> messages.Restored:
+        return await run_async(self._restore(capsule, stream))
+
     async def access(self, topics: Iterable[str] = ()) -> messages.Access:
         return await run_async(self._access([*topics]))
 

@@ -63,6 +63,8 @@ class Opened(Result):
     format: str
     channels: int
     file: Optional[str] = None
+    restored: bool = False
+    """It goes on from a saved state, with the numbers and positions that it had."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,37 @@ class FileOpened:
     epoch: int
     rate: int
     channels: int
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A stream's state at one position: `samples` frames were accepted, `seq` is the number of the next audio."""
+
+    stream: str
+    epoch: int
+    samples: int
+    seq: int
+    finals: int
+    """Published so far."""
+    end: bool
+    """The stream ended there."""
+    model: str
+    capsule: bytes
+    """What `restore` wants, as it is."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A stream that goes on: its client opens it with its epoch, and sends from `samples` on, numbered from `seq`."""
+
+    stream: str
+    epoch: int
+    rate: int
+    format: str
+    channels: int
+    seq: int
+    samples: int
+    finals: int
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,8 @@ class Sender(SenderCore):
     output too (True or "float32", or "float16"). hotwords: phrases to favour instead of the daemon's own, or a mapping of
     phrases to boosts (1 is usual, at most 10). reopen: when a restarted daemon does not know the stream any more, begin a
     new epoch with what it had
-    not accepted; otherwise that raises `StreamClosed`.
+    not accepted; otherwise that raises `StreamClosed`. resume: a stream that `Control.restore` opened, to send on from its
+    `samples`.
 
     Takes audio as fast as the daemon lets it: pace it yourself if it is not live. After a lost connection the stream is
     resumed where it was, and nothing is heard twice. Timeouts are seconds, None waits for ever.
@@ -136,6 +137,17 @@ class Control(ControlCore):
 
     def stats(self) -> messages.Stats:
         return run(self._stats())
+
+    def save(self, stream: str, end: bool = False) -> messages.Saved:
+        """The state of a stream that a client feeds, once all that was accepted is heard.
+
+        end: it ends there, its text unfinished, and the capsule is all that is left of it.
+        """
+        return run(self._save(stream, end))
+
+    def restore(self, capsule: bytes, stream: Optional[str] = None) -> messages.Restored:
+        """Opens a stream as it was saved. stream: another name, for a copy with an epoch of its own."""
+        return run(self._restore(capsule, stream))
 
     def access(self, topics: Iterable[str] = ()) -> messages.Access:
         """What this client may do; `refused` are those of the topics that it may not subscribe to."""
