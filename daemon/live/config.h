@@ -57,7 +57,7 @@ struct Config {
   struct {
     std::int64_t silence_ms = 800;
     std::int64_t max_segment_ms = 30'000;
-    SilenceDetector detector = SilenceDetector::Both;
+    SilenceDetector detector = SilenceDetector::Blanks;
   } endpoint;
   struct {
     TextStyle style = TextStyle::Words;  // of what is published beside the words

@@ -28,7 +28,7 @@ struct Endpoint {
   // crowd, music), kMostSilences times as long of blanks end a segment too.
   std::int64_t silence_ms = 800;
   std::int64_t max_segment_ms = 30'000;  // and then at the next word's start
-  SilenceDetector detector = SilenceDetector::Both;
+  SilenceDetector detector = SilenceDetector::Blanks;
 
   static constexpr std::int64_t kMostSilences = 3;
 };

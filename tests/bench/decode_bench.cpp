@@ -193,7 +193,7 @@ class Bench {
 
   void read_streams(const json& wanted, const Decoding& decoding, const Hotwords* hotwords, json& result) {
     const auto chunk = wanted.value("chunk_frames", std::size_t{4});
-    const std::string detector = wanted.value("detector", "both");
+    const std::string detector = wanted.value("detector", "blanks");
     live::Readout readout(model_.config, decoding,
                           {.silence_ms = wanted.value("silence_ms", std::int64_t{800}),
                            .max_segment_ms = wanted.value("max_segment_ms", std::int64_t{30'000}),

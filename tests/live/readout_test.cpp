@@ -69,10 +69,9 @@ Frames random_frames(std::mt19937& random) {
   add_log_probs(frames, random);
   // Noise, and bursts over it of any length anywhere: what is voice need not be words, nor words voice.
   const std::size_t samples = frames.tokens.size() * static_cast<std::size_t>(config().frame_hop());
-  std::normal_distribution<float> normal;
   for (float level = 1e-3f; frames.samples.size() < samples; level = random() % 2 ? 1e-3f : 0.1f)
     for (std::size_t i = random() % 20'000; i > 0 && frames.samples.size() < samples; --i)
-      frames.samples.push_back(level * normal(random));
+      frames.samples.push_back(level * (static_cast<float>(random() % 2'001) / 1'000 - 1));
   return frames;
 }
 
@@ -134,7 +133,7 @@ INSTANTIATE_TEST_SUITE_P(Decoders, ReadoutTest, testing::Values(DecoderKind::Bes
 TEST_P(ReadoutTest, SameSegmentsHoweverCutAndSameTextAsOffline) {
   const Decoding decoders = decoding(GetParam());
   Readout readout(config(), decoders, kShort);
-  for (unsigned seed = 0; seed < 300; ++seed) {
+  for (unsigned seed = 0; seed < 210; ++seed) {
     std::mt19937 random(seed);
     const Frames frames = random_frames(random);
     Endpoint endpoint = kShort;
@@ -240,10 +239,12 @@ TEST(ReadoutState, GoesOnElsewhereInTheSameBits) {
     for (unsigned seed = 0; seed < 20; ++seed) {
       std::mt19937 random(seed);
       const Frames frames = random_frames(random);
-      Readout whole(config(), decoders, kShort);
+      Endpoint endpoint = kShort;
+      endpoint.detector = SilenceDetector::Both;
+      Readout whole(config(), decoders, endpoint);
       std::vector<Segment> expected, segments;
       std::vector<Readout> readouts;
-      readouts.emplace_back(config(), decoders, kShort);
+      readouts.emplace_back(config(), decoders, endpoint);
       const auto hop = static_cast<std::size_t>(config().frame_hop());
       for (std::size_t at = 0; at < frames.tokens.size(); ++at) {
         const auto samples = std::span(frames.samples).subspan(at * hop, hop);

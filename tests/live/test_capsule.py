@@ -10,7 +10,7 @@ import zmq
 from harness import BIN, DATA, PATIENCE, Feeder, Subscriber, transcribe, validate
 from test_security import entries, guarded, ring  # noqa: F401
 
-SILENCE = {"endpoint": {"silence_ms": 400, "max_segment_ms": 4000}}  # several segments in each clip
+SILENCE = {"endpoint": {"silence_ms": 400, "max_segment_ms": 4000, "detector": "both"}}  # several segments in each clip
 OF_THE_TEXT = ("seq", "segment", "rate", "start_sample", "end_sample", "model_start_sample", "model_end_sample", "model",
                "reason", "committed", "tentative", "continues", "words", "readable")
 
