@@ -246,6 +246,16 @@ class Feeder:
         return self.ask("closed", type="close", stream=self.stream, id="c")
 
 
+def stream_whole(daemon, subscriber, name, pcm, frames=1600, **form):
+    """A stream from its opening to its end, once the subscriber has that. The answer to `close`."""
+    feeder = Feeder(daemon)
+    feeder.open(name, **form)
+    feeder.feed(pcm, frames=frames)
+    closed = feeder.close()
+    subscriber.until_closed(name)
+    return closed
+
+
 class Manager:
     """systemd's end of sd_notify."""
 

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 import zmq
-from harness import BIN, PATIENCE, SANE, Feeder, Subscriber, eventually, toml
+from harness import BIN, PATIENCE, SANE, Feeder, Subscriber, eventually, stream_whole, toml
 from test_security import EVERYTHING, entries, ring  # noqa: F401 (a fixture)
 
 
@@ -18,15 +18,6 @@ def reload(daemon, **sections):
                                    for name in {*SANE, *sections}}))
     daemon.stop(signal.SIGHUP)
     eventually(lambda: daemon.log().count("the settings") > count)
-
-
-def finals(daemon, subscriber, name, quilter):
-    feeder = Feeder(daemon)
-    feeder.open(name)
-    feeder.feed(quilter)
-    count = feeder.close()["finals"]
-    subscriber.until_closed(name)
-    return count
 
 
 def test_what_changes_live_and_what_does_not(start, quilter):
@@ -40,7 +31,7 @@ def test_what_changes_live_and_what_does_not(start, quilter):
     assert "scheduler.chunk_ms was changed" in daemon.log()
     assert "silence_ms was changed" not in daemon.log()
     assert daemon.control(type="stats")["slots"] == 8
-    after = finals(daemon, subscriber, "after", quilter)
+    after = stream_whole(daemon, subscriber, "after", quilter)["finals"]
     before.feed(quilter)
     # A stream keeps the rules that it was opened with.
     assert before.close()["finals"] < after
@@ -49,7 +40,7 @@ def test_what_changes_live_and_what_does_not(start, quilter):
     daemon.config.write_text("[limits]\nstreems = 3\n")
     daemon.stop(signal.SIGHUP)
     eventually(lambda: "the settings stay as they were" in daemon.log() and "did you mean streams?" in daemon.log())
-    assert finals(daemon, subscriber, "later", quilter) == after
+    assert stream_whole(daemon, subscriber, "later", quilter)["finals"] == after
     reload(daemon, ingest={"idle_ms": 300}, shutdown={"timeout_ms": 600_000})
     idle = Feeder(daemon)
     idle.open("idle")

@@ -4,7 +4,7 @@ import random
 import struct
 
 import pytest
-from harness import DATA, Feeder, Subscriber, cut, decode, transcribe
+from harness import DATA, Feeder, Subscriber, cut, decode, stream_whole, transcribe
 
 
 @pytest.mark.parametrize("chunk_ms", [80, 160, 320])
@@ -50,11 +50,7 @@ def test_equal_offline_for_several_clients_and_random_chunks(start, quilter, qui
 def test_readable_text_is_that_of_transcribe_and_only_grows(start, quilter):
     daemon = start(text={"style": "readable"})
     subscriber = Subscriber(daemon)
-    feeder = Feeder(daemon)
-    feeder.open("talk")
-    feeder.feed(quilter)
-    feeder.close()
-    subscriber.until_closed("talk")
+    stream_whole(daemon, subscriber, "talk", quilter)
     offline = transcribe(DATA / "quilter.flac", "--text", "readable")
     assert subscriber.words("talk") == offline["words"], "each with its display"
     finals = subscriber.of("final", "talk")
@@ -72,11 +68,7 @@ def test_readable_text_is_that_of_transcribe_and_only_grows(start, quilter):
 def test_segments_end_at_pauses_and_at_length(start, quilter, quilter_offline):
     daemon = start(endpoint={"silence_ms": 200, "max_segment_ms": 2000})
     subscriber = Subscriber(daemon)
-    feeder = Feeder(daemon)
-    feeder.open("talk")
-    feeder.feed(quilter)
-    feeder.close()
-    subscriber.until_closed("talk")
+    stream_whole(daemon, subscriber, "talk", quilter)
     finals = subscriber.of("final", "talk")
     assert {final["reason"] for final in finals} >= {"pause", "length"}
     for before, after in zip(finals, finals[1:]):
@@ -104,17 +96,9 @@ def test_flush_comes_after_its_results_and_changes_nothing(daemon, quilter, quil
 
 def test_one_channel(daemon, stereo):
     subscriber = Subscriber(daemon)
-    feeder = Feeder(daemon)
-    feeder.open("right", rate=44100, channels=2, channel=2)
-    feeder.feed(stereo)
-    feeder.close()
-    subscriber.until_closed("right")
+    stream_whole(daemon, subscriber, "right", stereo, rate=44100, channels=2, channel=2)
     right = b"".join(stereo[i + 2:i + 4] for i in range(0, len(stereo), 4))
-    other = Feeder(daemon)
-    other.open("mono", rate=44100)
-    other.feed(right)
-    other.close()
-    subscriber.until_closed("mono")
+    stream_whole(daemon, subscriber, "mono", right, rate=44100)
     assert subscriber.words("right") == subscriber.words("mono") != []
 
 
@@ -138,12 +122,8 @@ def test_gap_is_silence_and_is_told(daemon, quilter):
 def test_levels(start):
     daemon = start(results={"level_ms": 100})
     subscriber = Subscriber(daemon)
-    feeder = Feeder(daemon)
-    feeder.open("l")
     square = struct.pack("<2h", 16384, -16384) * 800
-    feeder.feed(bytes(len(square)) + square, frames=1000)
-    feeder.close()
-    subscriber.until_closed("l")
+    stream_whole(daemon, subscriber, "l", bytes(len(square)) + square, frames=1000)
     silent, loud = subscriber.of("level")
     assert (silent["rms_dbfs"], silent["peak_dbfs"]) == (-120, -120)
     assert (loud["rms_dbfs"], loud["peak_dbfs"]) == (-6.0, -6.0)
@@ -155,11 +135,7 @@ def test_encodings(start, stereo):
     subscriber = Subscriber(daemon)
     bodies = {}
     for name, frames, dtype, size in ("a", 700, "float32", 4), ("b", 3000, "float32", 4), ("h", 1100, "float16", 2):
-        feeder = Feeder(daemon)
-        feeder.open(name, rate=44100, channels=2, encodings=dtype)
-        feeder.feed(stereo, frames=frames)
-        feeder.close()
-        subscriber.until_closed(name)
+        stream_whole(daemon, subscriber, name, stereo, frames, rate=44100, channels=2, encodings=dtype)
         expected, bodies[name] = 0, b""
         for message in subscriber.of("encodings", name):
             assert message["first_frame"] == expected and message["dtype"] == dtype
