@@ -3,6 +3,11 @@ import pytest
 from harness import Daemon, Manager, decode, transcribe, DATA
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "memory: measures memory, which a sanitizer's own would drown")
+    config.addinivalue_line("markers", "long: hears hours of audio, for which sanitizers take hours")
+
+
 @pytest.fixture
 def start(tmp_path):
     """Starts daemons; each must end cleanly with the test, unless the test has seen to it."""

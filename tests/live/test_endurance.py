@@ -3,6 +3,7 @@
 import pathlib
 import sys
 
+import pytest
 import zmq
 from harness import ROOT, Feeder, Subscriber
 
@@ -15,6 +16,7 @@ def resident_kib(daemon):
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
 
 
+@pytest.mark.memory
 def test_streams_opened_and_closed_cost_no_memory(start, quilter):
     """Sixty streams at once, eight times over."""
     daemon = start(limits={"streams": 60, "load_percent": 0}, history={"finals": 4, "streams": 20})
@@ -32,6 +34,7 @@ def test_streams_opened_and_closed_cost_no_memory(start, quilter):
     assert sizes[-1] < 1.02 * sizes[2], sizes
 
 
+@pytest.mark.memory
 def test_subscriber_that_stops_reading(start, quilter):
     """Its queue fills and overflows; the daemon's memory stays, and the others hear everything."""
     daemon = start(results={"high_water_mark": 2000, "level_ms": 10})
@@ -55,6 +58,7 @@ def test_subscriber_that_stops_reading(start, quilter):
     assert resident_kib(daemon) < before + 8 * 1024  # each queue was full after the first minute
 
 
+@pytest.mark.long
 def test_sample_clock_after_ten_hours(start, tmp_path):
     """At a rate that no whole number of samples converts: integer positions neither drift nor lose a sample."""
     daemon = start(model={"folder": str(tiny_model.write(tmp_path / "tiny"))}, scheduler={"chunk_ms": 2000},
