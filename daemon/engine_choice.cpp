@@ -20,19 +20,26 @@ std::string cuda_reason() {
 #endif
 }
 
-std::unique_ptr<Engine> make_cuda([[maybe_unused]] const Model& model,
-                                  [[maybe_unused]] const EngineOptions& options, [[maybe_unused]] int gpus) {
+ChosenEngine make_cuda([[maybe_unused]] const Model& model, [[maybe_unused]] const EngineOptions& options,
+                       [[maybe_unused]] int gpus) {
 #ifdef SIDEWINDER_HAS_CUDA
-  const int shown = static_cast<int>(cuda_devices().size());
+  const std::vector<CudaDevice> devices = cuda_devices();
+  const int shown = static_cast<int>(devices.size());
   if (gpus > shown)
     throw EngineUnavailable(std::to_string(gpus) + " GPUs were asked for and " + std::to_string(shown) +
                             " are there; ask for fewer, or for 0 to take all");
   const auto members = std::min(static_cast<std::uint32_t>(gpus == 0 ? shown : gpus), options.slots);
+  ChosenEngine chosen;
+  for (std::uint32_t device = 0; device < members; ++device)
+    chosen.gpus.push_back(devices[device].pci_bus_id);
   try {
-    if (members == 1) return make_cuda_engine(model, options);
-    return make_engine_group(members, options, [&](std::uint32_t device, const EngineOptions& share) {
-      return make_cuda_engine(model, share, {.device = static_cast<int>(device)});
-    });
+    chosen.engine =
+        members == 1
+            ? make_cuda_engine(model, options)
+            : make_engine_group(members, options, [&](std::uint32_t device, const EngineOptions& share) {
+                return make_cuda_engine(model, share, {.device = static_cast<int>(device)});
+              });
+    return chosen;
   } catch (const ModelError&) {
     throw;
   } catch (const std::runtime_error& error) {
@@ -46,13 +53,13 @@ std::unique_ptr<Engine> make_cuda([[maybe_unused]] const Model& model,
 }  // namespace
 
 ChosenEngine make_engine(EngineChoice choice, const Model& model, const EngineOptions& options, int gpus) {
-  if (choice == EngineChoice::Cpu) return {make_cpu_engine(model, options), ""};
+  if (choice == EngineChoice::Cpu) return {make_cpu_engine(model, options), "", {}};
   const std::string why_not = cuda_reason();
-  if (why_not.empty()) return {make_cuda(model, options, gpus), ""};
+  if (why_not.empty()) return make_cuda(model, options, gpus);
   if (choice == EngineChoice::Cuda)
     throw EngineUnavailable("--engine cuda: " + why_not +
                             "; use --engine cpu, or auto to take what is there");
-  return {make_cpu_engine(model, options), "CPU engine: " + why_not};
+  return {make_cpu_engine(model, options), "CPU engine: " + why_not, {}};
 }
 
 }  // namespace sidewinder

@@ -5,6 +5,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "model/engine.h"
 
@@ -19,7 +20,8 @@ struct EngineUnavailable : std::runtime_error {
 
 struct ChosenEngine {
   std::unique_ptr<Engine> engine;
-  std::string note;  // Auto without CUDA: why not, in one line; else empty
+  std::string note;               // Auto without CUDA: why not, in one line; else empty
+  std::vector<std::string> gpus;  // PCI bus ids of those it computes on, as GpuMonitor takes them
 };
 
 // Auto takes CUDA when this build has it and a usable device is there. `gpus`: how many of the devices that

@@ -693,6 +693,9 @@ std::vector<CudaDevice> cuda_devices() {
     CudaDevice device;
     device.index = i;
     device.name = properties.name;
+    std::array<char, 32> pci{};  // 13 are enough
+    if (cudaDeviceGetPCIBusId(pci.data(), static_cast<int>(pci.size()), i) == cudaSuccess)
+      device.pci_bus_id = pci.data();
     device.major = properties.major;
     device.minor = properties.minor;
     device.multiprocessors = properties.multiProcessorCount;

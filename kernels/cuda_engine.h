@@ -42,6 +42,7 @@ struct CudaOptions {
 struct CudaDevice {
   int index = 0;
   std::string name;
+  std::string pci_bus_id;  // as GpuMonitor (nvml/gpu_monitor.h) takes it; empty: not known
   int major = 0;  // compute capability
   int minor = 0;
   int multiprocessors = 0;

@@ -64,6 +64,12 @@ Daemon::Daemon(const Config& config, const Model& model)
                 {"ingest", ingest_.pulse(), ingest_.look()}}} {
   if (!chosen_.note.empty()) spdlog::info("{}", chosen_.note);
   metrics_.describe(SIDEWINDER_VERSION, chosen_.engine->name(), identity_.hash);
+  if (!chosen_.gpus.empty()) {
+    auto monitor = std::make_unique<GpuMonitor>(chosen_.gpus);
+    if (!monitor->unavailable_reason().empty())
+      spdlog::warn("the metrics do not show how the GPUs are used: {}", monitor->unavailable_reason());
+    metrics_.watch_gpus(std::move(monitor));
+  }
   if (const std::size_t capacity = table_.capacity(); capacity > 0)
     spdlog::info("the engine carries {} live streams at limits.load_percent = {}; limits.streams = {}",
                  capacity, config_.limits.load_percent, config_.limits.streams);

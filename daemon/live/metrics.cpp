@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <fstream>
+#include <iterator>
+#include <utility>
+#include <vector>
 
 #include <prometheus/text_serializer.h>
 #include <sys/resource.h>
@@ -36,6 +39,33 @@ void add(std::atomic<double>& sum, double value) {
   double seen = sum.load(std::memory_order_relaxed);
   while (!sum.compare_exchange_weak(seen, seen + value, std::memory_order_relaxed)) {
   }
+}
+
+// Made anew for each page, so that a device that is lost is not there any more.
+std::vector<prometheus::MetricFamily> gpu_families(const std::vector<GpuUsage>& usage) {
+  using prometheus::MetricType;
+  prometheus::MetricFamily utilization{"sidewinder_gpu_utilization_ratio",
+                                       "share of the last moment in which a kernel ran, of any process",
+                                       MetricType::Gauge,
+                                       {}};
+  prometheus::MetricFamily used{
+      "sidewinder_gpu_memory_used_bytes", "memory taken, by any process", MetricType::Gauge, {}};
+  prometheus::MetricFamily total{
+      "sidewinder_gpu_memory_total_bytes", "memory there is", MetricType::Gauge, {}};
+  for (const GpuUsage& gpu : usage) {
+    const auto add_to = [&gpu](prometheus::MetricFamily& family, double value) {
+      prometheus::ClientMetric& metric = family.metric.emplace_back();
+      metric.label = {{"gpu", std::to_string(gpu.gpu)}, {"pci_bus_id", gpu.pci_bus_id}};
+      metric.gauge.value = value;
+    };
+    if (gpu.utilization) add_to(utilization, *gpu.utilization);
+    add_to(used, static_cast<double>(gpu.memory_used));
+    add_to(total, static_cast<double>(gpu.memory_total));
+  }
+  std::vector<prometheus::MetricFamily> families;
+  for (prometheus::MetricFamily* family : {&utilization, &used, &total})
+    if (!family->metric.empty()) families.push_back(std::move(*family));
+  return families;
 }
 
 }  // namespace
@@ -110,9 +140,15 @@ void Metrics::describe(const std::string& version, const std::string& engine, co
       .Set(1);
 }
 
+void Metrics::watch_gpus(std::unique_ptr<GpuMonitor> monitor) {
+  std::lock_guard lock(page_mutex_);
+  gpus_ = std::move(monitor);
+}
+
 std::string Metrics::text() {
+  std::vector<prometheus::MetricFamily> gpus;
   {
-    std::lock_guard lock(process_mutex_);
+    std::lock_guard lock(page_mutex_);
     rusage used{};
     ::getrusage(RUSAGE_SELF, &used);
     const auto seconds = [](const timeval& time) {
@@ -122,8 +158,11 @@ std::string Metrics::text() {
     double size = 0, resident = 0;  // pages; proc(5)
     std::ifstream("/proc/self/statm") >> size >> resident;
     resident_bytes_.Set(resident * static_cast<double>(::sysconf(_SC_PAGESIZE)));
+    if (gpus_) gpus = gpu_families(gpus_->usage());
   }
-  return prometheus::TextSerializer().Serialize(registry_.Collect());
+  std::vector<prometheus::MetricFamily> families = registry_.Collect();
+  std::ranges::move(gpus, std::back_inserter(families));
+  return prometheus::TextSerializer().Serialize(families);
 }
 
 void Metrics::drop(const std::string& reason) {

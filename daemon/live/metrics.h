@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <string>
 
@@ -12,6 +13,7 @@
 #include <prometheus/registry.h>
 
 #include "daemon/live/tracer.h"
+#include "kernels/nvml/gpu_monitor.h"
 
 namespace sidewinder::live {
 
@@ -36,11 +38,14 @@ class Metrics {
  public:
   Metrics();
 
-  // The page of /metrics, with what the process uses now.
+  // The page of /metrics, with what the process and the GPUs use now.
   std::string text();
 
   // What serves: version, engine (cpu or cuda), hash of the model.
   void describe(const std::string& version, const std::string& engine, const std::string& model);
+
+  // Whose use the page shows from now on. What can't be told is not on the page.
+  void watch_gpus(std::unique_ptr<GpuMonitor> monitor);
 
   // Counts one thing that was not taken or not sent, by its reason.
   void drop(const std::string& reason);
@@ -50,9 +55,10 @@ class Metrics {
   prometheus::Family<prometheus::Counter>& drops_;
   prometheus::Family<prometheus::Counter>& results_;
   prometheus::Family<prometheus::Histogram>& stages_;
-  std::mutex process_mutex_;
+  std::mutex page_mutex_;  // of the three below
   prometheus::Counter& cpu_seconds_;
   prometheus::Gauge& resident_bytes_;
+  std::unique_ptr<GpuMonitor> gpus_;  // null: none
 
  public:
   prometheus::Gauge& streams;

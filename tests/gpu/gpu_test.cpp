@@ -26,6 +26,7 @@
 
 #include "kernels/bench/random_model.h"
 #include "kernels/cuda_engine.h"
+#include "kernels/nvml/gpu_monitor.h"
 #include "kernels/product_choice.h"
 #include "kernels/wave_plan.h"
 #include "model/capsule.h"
@@ -836,6 +837,30 @@ TEST(CudaAvailability, SaysWhy) {
   EXPECT_EQ(reason.find('\n'), std::string::npos);
   if (!reason.empty()) {
     EXPECT_THROW(make_cuda_engine(model(), everything(1, 1)), std::runtime_error);
+  }
+}
+
+TEST(GpuMonitor, KnowsTheDevicesOfCuda) {
+  const std::vector<CudaDevice> devices = cuda_devices();
+  std::vector<std::string> ids;
+  for (const CudaDevice& device : devices) ids.push_back(device.pci_bus_id);
+  GpuMonitor monitor(ids);
+  const std::vector<GpuUsage> all = monitor.usage();
+  EXPECT_EQ(all.empty(), !monitor.unavailable_reason().empty() || devices.empty());
+  if (all.empty()) GTEST_SKIP() << (devices.empty() ? "there is no GPU" : monitor.unavailable_reason());
+  ASSERT_EQ(all.size(), devices.size());
+  for (const GpuUsage& usage : all) {
+    EXPECT_EQ(usage.pci_bus_id, ids[usage.gpu]);
+    EXPECT_GE(usage.memory_total, devices[usage.gpu].memory_total);  // CUDA leaves out what is reserved
+    EXPECT_LE(usage.memory_used, usage.memory_total);
+    EXPECT_GT(usage.memory_used, 0u);  // by this process at least
+    std::printf("GPU %zu at %s: %.0f %% busy, %.1f of %.1f GB taken\n", usage.gpu, usage.pci_bus_id.c_str(),
+                100 * usage.utilization.value_or(-1), static_cast<double>(usage.memory_used) / 1e9,
+                static_cast<double>(usage.memory_total) / 1e9);
+    if (usage.utilization) {
+      EXPECT_GE(*usage.utilization, 0);
+      EXPECT_LE(*usage.utilization, 1);
+    }
   }
 }
 
