@@ -76,8 +76,12 @@ StreamCapsule make_capsule() {
   Running running;
   running.hear(std::span(clip()).first(kHalf));
   StreamCapsule capsule;
-  capsule.info = {
-      .name = "talk", .epoch = 1'795'336'800'000'000, .format = "s16le", .rate = 48'000, .owner = "key"};
+  capsule.info = {.name = "talk",
+                  .epoch = 1'795'336'800'000'000,
+                  .file = {},
+                  .format = "s16le",
+                  .rate = 48'000,
+                  .owner = "key"};
   capsule.next_seq = 17;
   // 48 kHz: the last outputs wait for inputs.
   const dsp::ResamplerFilter filter(48'000);
@@ -235,13 +239,13 @@ TEST(StreamCapsule, OtherModelsVersionsAndDecodersAreNamed) {
             "unsupported");
 }
 
-// Every field, at any depth, taken away or made another: refused, or safe to go on with.
+// Every field, at any depth (of a list's, the first), taken away or made another: refused, or safe to go on
+// with.
 void mutate_each(const Json& original, const Json::json_pointer& at, int& refused, int& taken) {
   const Json& value = original.at(at);
-  if (value.is_object() || (value.is_array() && !value.empty()))
-    for (const auto& [key, part] : value.items())
-      mutate_each(original, value.is_array() ? at / static_cast<std::size_t>(std::stoul(key)) : at / key,
-                  refused, taken);
+  if (value.is_object())
+    for (const auto& [key, part] : value.items()) mutate_each(original, at / key, refused, taken);
+  if (value.is_array() && !value.empty()) mutate_each(original, at / std::size_t{0}, refused, taken);
   if (at.empty()) return;
   const Json others[] = {nullptr, "text", -1, std::int64_t{1} << 60, Json::array()};
   for (const Json& other : others) {
@@ -265,7 +269,7 @@ TEST(StreamCapsule, ValuesThatNoStreamCanHaveAreRefused) {
   int refused = 0, taken = 0;
   Json body = body_of(sealed());
   mutate_each(body, Json::json_pointer(), refused, taken);
-  EXPECT_GT(refused, 250);
+  EXPECT_GT(refused, 150);
   EXPECT_LT(taken, refused / 4);  // texts and counts that may be anything
 }
 
