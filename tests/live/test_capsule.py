@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 import zmq
-from harness import BIN, DATA, PATIENCE, Feeder, Subscriber, transcribe, validate
+from harness import BIN, DATA, PATIENCE, Feeder, Subscriber, stream_whole, transcribe, validate
 from test_security import entries, guarded, ring  # noqa: F401
 
 SILENCE = {"endpoint": {"silence_ms": 400, "max_segment_ms": 4000, "detector": "both"}}  # several segments in each clip
@@ -47,11 +47,7 @@ def texts(finals):
 
 def undisturbed(daemon, pcm, **form):
     subscriber = Subscriber(daemon)
-    feeder = Feeder(daemon)
-    feeder.open("whole", **form)
-    feeder.feed(pcm)
-    feeder.close()
-    subscriber.until_closed("whole")
+    stream_whole(daemon, subscriber, "whole", pcm, **form)
     return texts(subscriber.of("final", "whole"))
 
 
