@@ -139,13 +139,8 @@ class BeamSearchDecoder final : public Decoder {
   }
 
   void load(std::span<const std::byte> state) noexcept override {
-    Head head;
-    WordBuilder::State words;
-    const std::byte* at = state.data();
-    std::memcpy(&head, at, sizeof(head));
-    at += sizeof(head);
-    std::memcpy(&words, at, sizeof(words));
-    at += sizeof(words);
+    const auto [head, words, hypotheses] = read_head(state);
+    const std::byte* at = hypotheses;
     words_.set_state(words);
     blanks_ = head.blanks;
     hypotheses_.resize(static_cast<std::size_t>(head.hypotheses));
@@ -159,13 +154,8 @@ class BeamSearchDecoder final : public Decoder {
 
   bool valid(std::span<const std::byte> state) const noexcept override {
     if (state.size() != state_bytes()) return false;
-    Head head;
-    WordBuilder::State words;
-    const std::byte* at = state.data();
-    std::memcpy(&head, at, sizeof(head));
-    at += sizeof(head);
-    std::memcpy(&words, at, sizeof(words));
-    at += sizeof(words);
+    const auto [head, words, hypotheses] = read_head(state);
+    const std::byte* at = hypotheses;
     if (head.hypotheses < 1 || head.hypotheses > options_.beam || head.blanks < 0 ||
         head.blanks >= WordBuilder::kMostFrames || !words_.valid(words))
       return false;
@@ -184,6 +174,16 @@ class BeamSearchDecoder final : public Decoder {
     std::int64_t blanks = 0;
     std::uint64_t hotwords = 0;
   };
+
+  // A saved state's fixed part, and where its hypotheses begin.
+  static std::tuple<Head, WordBuilder::State, const std::byte*> read_head(
+      std::span<const std::byte> state) noexcept {
+    Head head;
+    WordBuilder::State words;
+    std::memcpy(&head, state.data(), sizeof(head));
+    std::memcpy(&words, state.data() + sizeof(head), sizeof(words));
+    return {head, words, state.data() + sizeof(head) + sizeof(words)};
+  }
 
   // `hot_states`: of the hotwords that it was saved with, where they are set; load() drops states of others.
   bool valid(const Hypothesis& h, Hotwords::State hot_states) const noexcept {

@@ -1,7 +1,9 @@
 // A fixed team of threads that runs one task on every member and waits.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
+#include <cstddef>
 #include <cstdint>
 #include <mutex>
 #include <thread>
@@ -26,6 +28,16 @@ class ThreadTeam {
     run_erased(
         [](void* context, int member) { (*static_cast<std::remove_reference_t<Task>*>(context))(member); },
         &task);
+  }
+
+  // Calls task(i) once for every i < count, on whichever member comes first, and returns when all are done.
+  // Rules as for run().
+  template <typename Task>
+  void deal(std::size_t count, Task&& task) noexcept {
+    std::atomic<std::size_t> next{0};
+    run([&](int) {
+      for (std::size_t i = next++; i < count; i = next++) task(i);
+    });
   }
 
  private:

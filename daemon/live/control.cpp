@@ -108,11 +108,7 @@ void Control::take_request() {
 
 void Control::send_fault(const Asker& asker, const Fault& fault) {
   metrics_.drop(fault.reason);
-  Json reply = message("error");
-  reply["reason"] = fault.reason;
-  reply["message"] = fault.message;
-  reply.update(fault.extra);
-  send(asker, reply);
+  send(asker, error_answer(fault));
 }
 
 void Control::send(const Asker& asker, const Json& reply, std::span<const std::byte> body) {

@@ -138,11 +138,7 @@ bool Ingest::take_messages() {
       }
     } catch (const Fault& fault) {
       metrics_.drop(fault.reason);
-      Json answer = message("error");
-      answer["reason"] = fault.reason;
-      answer["message"] = fault.message;
-      answer.update(fault.extra);
-      send(peer, answer);
+      send(peer, error_answer(fault));
     }
   }
   return true;

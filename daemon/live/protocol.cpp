@@ -70,6 +70,14 @@ Json message(const char* type) {
   return {{"v", kProtocolVersion}, {"type", type}};
 }
 
+Json error_answer(const Fault& fault) {
+  Json answer = message("error");
+  answer["reason"] = fault.reason;
+  answer["message"] = fault.message;
+  answer.update(fault.extra);
+  return answer;
+}
+
 Request::Request(std::span<const std::byte> bytes) {
   if (bytes.size() > kMaxHeaderBytes)
     bad("a header has at most " + std::to_string(kMaxHeaderBytes) + " bytes, not " +

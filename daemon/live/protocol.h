@@ -45,6 +45,9 @@ struct Fault {
   Json extra = Json::object();  // further fields of the answer
 };
 
+// The `error` that tells a fault.
+Json error_answer(const Fault& fault);
+
 // One request's header. Every reader throws Fault, reason bad_message, when the field is missing or not what
 // it must be. Thread rule: one thread.
 class Request {

@@ -26,7 +26,6 @@ constexpr std::uint32_t kMostBatchGpu = 8'192;
 // With more streams than that, one or another is always about to have its chunk: no use in being woken for
 // each.
 constexpr std::size_t kManyStreams = 256;
-constexpr std::size_t kRowsAtATime = 4;     // that a thread decodes before it looks for more
 constexpr std::size_t kRowsForTheTeam = 8;  // fewer are not worth waking threads for
 constexpr int kCapacityRounds = 5;          // steps; the first ones warm up
 constexpr int kIdleMs = 1'000;              // look around so often though nobody calls
@@ -279,17 +278,10 @@ std::int64_t Scheduler::audio_end(Stream& stream, const StreamInput& input) cons
 }
 
 void Scheduler::listen_to_all(std::span<Stream* const> batch) {
-  std::atomic<std::size_t> next{0};
-  auto some = [&](int) {
-    for (std::size_t row = next.fetch_add(kRowsAtATime); row < batch.size();
-         row = next.fetch_add(kRowsAtATime))
-      for (std::size_t end = std::min(row + kRowsAtATime, batch.size()); row < end; ++row)
-        listen(row, *batch[row]);
-  };
   if (batch.size() >= kRowsForTheTeam)
-    team_.run(some);
+    team_.deal(batch.size(), [&](std::size_t row) { listen(row, *batch[row]); });
   else
-    some(0);
+    for (std::size_t row = 0; row < batch.size(); ++row) listen(row, *batch[row]);
 }
 
 void Scheduler::listen(std::size_t row, Stream& stream) {

@@ -1,7 +1,6 @@
 #include "daemon/transcribe/transcribe.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cmath>
@@ -455,14 +454,11 @@ class Transcriber {
   // trifle.
   void decode() {
     if (batch_.empty()) return;
-    std::atomic<std::size_t> next{0};
-    team_.run([&](int) {
-      for (std::size_t row = next++; row < batch_.size(); row = next++) {
-        Stream& stream = *rows_[row];
-        stream.words.clear();
-        stream.decoder->advance(results_[row], stream.words);
-        if (batch_[row].end) stream.decoder->finish(stream.words);
-      }
+    team_.deal(batch_.size(), [&](std::size_t row) {
+      Stream& stream = *rows_[row];
+      stream.words.clear();
+      stream.decoder->advance(results_[row], stream.words);
+      if (batch_[row].end) stream.decoder->finish(stream.words);
     });
   }
 
