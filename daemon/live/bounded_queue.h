@@ -6,6 +6,7 @@
 #include <deque>
 #include <mutex>
 #include <optional>
+#include <vector>
 
 #include "daemon/live/wakeup.h"
 
@@ -25,6 +26,20 @@ class BoundedQueue {
       items_.push_back(std::move(item));
     }
     filled_.raise();
+  }
+
+  // Pushes all of them in order and leaves `items` empty; waits for room as push() does, as often as it must.
+  void push_all(std::vector<T>& items) {
+    for (std::size_t pushed = 0; pushed < items.size();) {
+      {
+        std::unique_lock lock(mutex_);
+        room_.wait(lock, [this] { return items_.size() < capacity_; });
+        for (; pushed < items.size() && items_.size() < capacity_; ++pushed)
+          items_.push_back(std::move(items[pushed]));
+      }
+      filled_.raise();
+    }
+    items.clear();
   }
 
   // False, and nothing happened, when there is no room.

@@ -63,6 +63,7 @@ Scheduler::Scheduler(const Config& config, Engine& engine, StreamTable& table, B
       samples_(std::max<std::size_t>(max_batch_ * chunk_samples_, engine.options().max_samples)),
       outputs_(max_batch_),
       ended_(max_batch_),
+      told_(max_batch_),
       team_(engine.options().threads) {
   live_.reserve(engine.options().slots);
   due_.reserve(engine.options().slots);
@@ -198,8 +199,8 @@ bool Scheduler::pass_marks(Stream& stream) {
       continue;
     }
     if (mark->kind == Mark::Kind::Flush) {
-      tell_partial(stream, mark->accepted_ns, true);
-      tell_lost(stream, heard, stream.source_position(heard), mark->accepted_ns);
+      tell_partial(stream, mark->accepted_ns, true, marked_);
+      tell_lost(stream, heard, stream.source_position(heard), mark->accepted_ns, marked_);
       told.body = FlushedBody{mark->token};
     } else {
       told.begin = mark->begin;
@@ -209,7 +210,8 @@ bool Scheduler::pass_marks(Stream& stream) {
       told.model_end = mark->end * rate / stream.info().rate;
       told.body = GapBody{mark->gap_reason};
     }
-    results_.push(std::move(told));
+    marked_.push_back(std::move(told));
+    results_.push_all(marked_);
     stream.drop_mark();
   }
   return false;
@@ -232,41 +234,59 @@ bool Scheduler::save(Stream& stream, const Mark& mark) {
   stream.drop_mark();
   // Before the capsule, whose `closed` then is no more the one that this life has had.
   if (ends) {
-    tell_lost(stream, heard, static_cast<std::int64_t>(stream.accepted_frames()), mark.accepted_ns);
-    close(stream, end);
+    tell_lost(stream, heard, static_cast<std::int64_t>(stream.accepted_frames()), mark.accepted_ns, marked_);
+    close(stream, end, marked_);
   }
-  results_.push(std::move(told));
+  marked_.push_back(std::move(told));
+  results_.push_all(marked_);
   return ends;
 }
 
 void Scheduler::step(std::span<Stream* const> batch, std::size_t most_samples) {
-  inputs_.clear();
-  std::size_t total = 0;
-  for (std::size_t row = 0; row < batch.size(); ++row) {
-    Stream& stream = *batch[row];
-    // No sample behind a mark before the mark: hotwords hold from their very place on. The backlog first: a
-    // mark that comes after it stands behind all of it.
-    std::size_t most = std::min(most_samples, stream.backlog());
-    const Mark* mark = stream.next_mark();
-    if (mark != nullptr) most = std::min<std::size_t>(most, mark->position - stream.heard());
-    const bool ends = mark != nullptr && mark->kind == Mark::Kind::End;
-    const auto samples = std::span(samples_).subspan(row * most_samples, most);
-    const std::size_t taken = stream.take(samples);
-    total += taken;
-    inputs_.push_back({stream.slot(), samples.first(taken), ends && mark->position <= stream.heard()});
-  }
+  inputs_.resize(batch.size());
+  for_rows(batch.size(), [&](std::size_t row) { take(row, *batch[row], most_samples); });
   step_begin_ns_ = now_ns();
   if (failure().empty()) engine_.step(inputs_, outputs_);
   step_end_ns_ = now_ns();
   notice_failure();
+  std::size_t total = 0;
+  for (const StreamInput& input : inputs_) total += input.samples.size();
   metrics_.step_seconds.observe(static_cast<double>(step_end_ns_ - step_begin_ns_) / 1e9);
   metrics_.batch_streams.observe(static_cast<double>(batch.size()));
   metrics_.steps.Increment();
   metrics_.audio_seconds.Increment(static_cast<double>(total) / engine_.config().sample_rate);
-  listen_to_all(batch);
-  for (std::size_t row = 0; row < batch.size(); ++row) tell(row, *batch[row]);
+  // Room is kept for finals, which nothing replaces.
+  crowded_ = results_.size() > results_.capacity() / 2;
+  for_rows(batch.size(), [&](std::size_t row) {
+    listen(row, *batch[row]);
+    tell(row, *batch[row]);
+  });
+  for (std::size_t row = 0; row < batch.size(); ++row) {
+    conclude(row, *batch[row]);
+    results_.push_all(told_[row]);
+  }
   metrics_.queue.Set(static_cast<double>(results_.size()));
   pulse_.beat();
+}
+
+template <typename Task>
+void Scheduler::for_rows(std::size_t rows, Task&& task) {
+  if (rows >= kRowsForTheTeam)
+    team_.deal(rows, task);
+  else
+    for (std::size_t row = 0; row < rows; ++row) task(row);
+}
+
+void Scheduler::take(std::size_t row, Stream& stream, std::size_t most_samples) {
+  // No sample behind a mark before the mark: hotwords hold from their very place on. The backlog first: a
+  // mark that comes after it stands behind all of it.
+  std::size_t most = std::min(most_samples, stream.backlog());
+  const Mark* mark = stream.next_mark();
+  if (mark != nullptr) most = std::min<std::size_t>(most, mark->position - stream.heard());
+  const bool ends = mark != nullptr && mark->kind == Mark::Kind::End;
+  const auto samples = std::span(samples_).subspan(row * most_samples, most);
+  const std::size_t taken = stream.take(samples);
+  inputs_[row] = {stream.slot(), samples.first(taken), ends && mark->position <= stream.heard()};
 }
 
 // Where the audio that has been heard ends: at the stream's end the resampler may have rounded up.
@@ -275,13 +295,6 @@ std::int64_t Scheduler::audio_end(Stream& stream, const StreamInput& input) cons
   if (!input.end) return heard;
   return std::min(heard, static_cast<std::int64_t>(stream.accepted_frames()) * engine_.config().sample_rate /
                              stream.info().rate);
-}
-
-void Scheduler::listen_to_all(std::span<Stream* const> batch) {
-  if (batch.size() >= kRowsForTheTeam)
-    team_.deal(batch.size(), [&](std::size_t row) { listen(row, *batch[row]); });
-  else
-    for (std::size_t row = 0; row < batch.size(); ++row) listen(row, *batch[row]);
 }
 
 void Scheduler::listen(std::size_t row, Stream& stream) {
@@ -299,32 +312,41 @@ void Scheduler::listen(std::size_t row, Stream& stream) {
 
 void Scheduler::tell(std::size_t row, Stream& stream) {
   Stream::Listening& listening = stream.listening();
+  std::vector<Result>& told = told_[row];
   const StreamInput& input = inputs_[row];
-  const std::int64_t accepted =
-      input.end ? stream.next_mark()->accepted_ns : stream.accepted_ns(stream.heard());
-  measure_level(stream, input.samples);
-  if (failure().empty()) tell_encodings(stream, outputs_[row], accepted);
+  const std::int64_t accepted = row_accepted_ns(row, stream);
+  measure_level(stream, input.samples, told);
+  if (failure().empty()) tell_encodings(stream, outputs_[row], accepted, told);
   for (Segment& segment : ended_[row]) {
-    Result told = result(stream, segment.begin, segment.end, accepted);
-    told.segment = segment.number;
-    told.body = FinalBody{std::move(segment)};
-    results_.push(std::move(told));
+    Result& final = told.emplace_back(result(stream, segment.begin, segment.end, accepted));
+    final.segment = segment.number;
+    final.body = FinalBody{std::move(segment)};
     stream.count_final();
     listening.told.partial_words = 0;
     listening.told.partial_tentative.clear();
   }
   ended_[row].clear();
+  if (input.end)
+    tell_lost(stream, audio_end(stream, input), static_cast<std::int64_t>(stream.accepted_frames()), accepted,
+              told);
+  else
+    tell_partial(stream, accepted, !crowded_, told);
+}
 
-  if (input.end) {
-    tell_lost(stream, audio_end(stream, input), static_cast<std::int64_t>(stream.accepted_frames()),
-              accepted);
-    close(stream, *stream.next_mark());
+void Scheduler::conclude(std::size_t row, Stream& stream) {
+  if (inputs_[row].end) {
+    close(stream, *stream.next_mark(), told_[row]);
     *std::find(live_.begin(), live_.end(), &stream) = nullptr;
     return;
   }
-  tell_partial(stream, accepted, false);
-  watch_lag(stream, accepted);
+  const std::int64_t accepted = row_accepted_ns(row, stream);
+  watch_lag(stream, accepted, told_[row]);
   trace(stream, accepted);
+}
+
+// When the last of the row's samples was accepted.
+std::int64_t Scheduler::row_accepted_ns(std::size_t row, Stream& stream) const {
+  return inputs_[row].end ? stream.next_mark()->accepted_ns : stream.accepted_ns(stream.heard());
 }
 
 std::string_view Scheduler::failure() const noexcept {
@@ -340,14 +362,13 @@ void Scheduler::notice_failure() {
 
 // What the failed engine has not heard of the stream, up to here, as a gap.
 void Scheduler::tell_lost(Stream& stream, std::int64_t model_end, std::int64_t source_end,
-                          std::int64_t accepted_ns) {
+                          std::int64_t accepted_ns, std::vector<Result>& told) {
   Stream::Listening& listening = stream.listening();
   const std::int64_t from = std::max(listening.lost_from, listening.lost_told);
   if (listening.lost_from < 0 || from >= model_end) return;
-  Result told = result(stream, from, model_end, accepted_ns);
-  told.end = source_end;
-  told.body = GapBody{GapReason::Engine};
-  results_.push(std::move(told));
+  Result& gap = told.emplace_back(result(stream, from, model_end, accepted_ns));
+  gap.end = source_end;
+  gap.body = GapBody{GapReason::Engine};
   listening.lost_told = model_end;
 }
 
@@ -360,38 +381,37 @@ void Scheduler::trace(const Stream& stream, std::int64_t accepted_ns) {
   tracer.record(stream.slot(), {Tracer::Stage::Readout, step_end_ns_, now_ns(), end});
 }
 
-void Scheduler::tell_partial(Stream& stream, std::int64_t accepted_ns, bool must) {
+void Scheduler::tell_partial(Stream& stream, std::int64_t accepted_ns, bool has_room,
+                             std::vector<Result>& told) {
   Stream::Listening& listening = stream.listening();
   const Segment& open = listening.readout.open();
   const std::string_view tentative = listening.readout.tentative();
   if (open.words.size() == listening.told.partial_words && tentative == listening.told.partial_tentative)
     return;
-  // A later partial says all that this one would; room is kept for finals, which nothing replaces.
-  if (!must && results_.size() > results_.capacity() / 2) {
-    metrics_.partials_skipped.Increment();
+  if (!has_room) {
+    metrics_.partials_skipped.Increment();  // a later one says all that this would
     return;
   }
   listening.told.partial_words = open.words.size();
   listening.told.partial_tentative = tentative;
-  Result told = result(stream, open.begin, static_cast<std::int64_t>(stream.heard()), accepted_ns);
-  told.body = PartialBody{open, std::string(tentative)};
-  results_.push(std::move(told));
+  told.emplace_back(result(stream, open.begin, static_cast<std::int64_t>(stream.heard()), accepted_ns)).body =
+      PartialBody{open, std::string(tentative)};
 }
 
-void Scheduler::tell_encodings(Stream& stream, const StreamOutput& output, std::int64_t accepted_ns) {
+void Scheduler::tell_encodings(Stream& stream, const StreamOutput& output, std::int64_t accepted_ns,
+                               std::vector<Result>& told) {
   if (stream.info().encodings == EncodingFormat::None || output.encodings == nullptr || output.frames == 0)
     return;
   const ModelConfig& model = engine_.config();
-  Result told = result(stream, output.first_frame * model.frame_hop(),
-                       (output.first_frame + output.frames) * model.frame_hop(), accepted_ns);
-  told.body = EncodingsBody{
+  told.emplace_back(result(stream, output.first_frame * model.frame_hop(),
+                           (output.first_frame + output.frames) * model.frame_hop(), accepted_ns))
+      .body = EncodingsBody{
       output.first_frame, output.frames,
       std::vector<float>(output.encodings, output.encodings + std::size_t{output.frames} *
                                                                   static_cast<std::size_t>(model.d_model))};
-  results_.push(std::move(told));
 }
 
-void Scheduler::measure_level(Stream& stream, std::span<const float> samples) {
+void Scheduler::measure_level(Stream& stream, std::span<const float> samples, std::vector<Result>& told) {
   if (level_samples_ == 0) return;
   Stream::Listening& listening = stream.listening();
   std::int64_t at = static_cast<std::int64_t>(stream.heard() - samples.size());
@@ -404,17 +424,16 @@ void Scheduler::measure_level(Stream& stream, std::span<const float> samples) {
     samples = samples.subspan(count);
     at += static_cast<std::int64_t>(count);
     if (at - listening.told.level_begin < level_samples_) return;
-    Result told = result(stream, listening.told.level_begin, at, stream.accepted_ns(stream.heard()));
-    told.body = LevelBody{std::sqrt(listening.told.level_squares / static_cast<double>(level_samples_)),
+    told.emplace_back(result(stream, listening.told.level_begin, at, stream.accepted_ns(stream.heard())))
+        .body = LevelBody{std::sqrt(listening.told.level_squares / static_cast<double>(level_samples_)),
                           listening.told.level_peak};
-    results_.push(std::move(told));
     listening.told.level_begin = at;
     listening.told.level_squares = 0;
     listening.told.level_peak = 0;
   }
 }
 
-void Scheduler::watch_lag(Stream& stream, std::int64_t accepted_ns) {
+void Scheduler::watch_lag(Stream& stream, std::int64_t accepted_ns, std::vector<Result>& told) {
   Stream::Listening& listening = stream.listening();
   const double lag_ms = static_cast<double>(now_ns() - accepted_ns) / kNsPerMs;
   const double limit = static_cast<double>(config_.scheduler.behind_ms);
@@ -425,20 +444,18 @@ void Scheduler::watch_lag(Stream& stream, std::int64_t accepted_ns) {
   table_.set_behind(behind_);
   metrics_.behind.Set(static_cast<double>(behind_));
   const auto heard = static_cast<std::int64_t>(stream.heard());
-  Result told = result(stream, 0, heard, accepted_ns);
-  told.body = BehindBody{behind};
-  results_.push(std::move(told));
+  told.emplace_back(result(stream, 0, heard, accepted_ns)).body = BehindBody{behind};
 }
 
-void Scheduler::close(Stream& stream, const Mark& end) {
+void Scheduler::close(Stream& stream, const Mark& end, std::vector<Result>& told) {
   if (stream.listening().behind) table_.set_behind(--behind_);
   metrics_.behind.Set(static_cast<double>(behind_));
-  Result told = result(stream, 0, static_cast<std::int64_t>(stream.heard()), end.accepted_ns);
-  told.end = static_cast<std::int64_t>(stream.accepted_frames());
-  told.body = ClosedBody{end.end_reason, stream.end_message()};
+  Result& closed =
+      told.emplace_back(result(stream, 0, static_cast<std::int64_t>(stream.heard()), end.accepted_ns));
+  closed.end = static_cast<std::int64_t>(stream.accepted_frames());
+  closed.body = ClosedBody{end.end_reason, stream.end_message()};
   metrics_.closed.Increment();
-  table_.retire(stream);  // first: who hears that it is closed may open it again
-  results_.push(std::move(told));
+  table_.retire(stream);  // before this is published: who hears that it is closed may open it again
 }
 
 Result Scheduler::result(const Stream& stream, std::int64_t model_begin, std::int64_t model_end,

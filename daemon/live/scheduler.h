@@ -48,18 +48,27 @@ class Scheduler {
   bool pass_marks(Stream& stream);
   bool save(Stream& stream, const Mark& mark);  // whether it ended there
   void step(std::span<Stream* const> batch, std::size_t most_samples);
-  void listen_to_all(std::span<Stream* const> batch);
-  void listen(std::size_t row, Stream& stream);  // a step's row, to segments; any thread of the team
-  void tell(std::size_t row, Stream& stream);    // what came of it
+  // Of a step's rows; any thread of the team: a row's samples and results are its own.
+  template <typename Task>
+  void for_rows(std::size_t rows, Task&& task);
+  void take(std::size_t row, Stream& stream, std::size_t most_samples);  // its samples, for the engine
+  void listen(std::size_t row, Stream& stream);                          // what came out, to segments
+  void tell(std::size_t row, Stream& stream);                            // those, to results
+  // By this thread alone: what concerns other streams too.
+  void conclude(std::size_t row, Stream& stream);
+  std::int64_t row_accepted_ns(std::size_t row, Stream& stream) const;
   std::int64_t audio_end(Stream& stream, const StreamInput& input) const;
-  void measure_level(Stream& stream, std::span<const float> samples);
-  void tell_partial(Stream& stream, std::int64_t accepted_ns, bool must);
-  void tell_encodings(Stream& stream, const StreamOutput& output, std::int64_t accepted_ns);
+  // What each has to say is appended to `told`.
+  void measure_level(Stream& stream, std::span<const float> samples, std::vector<Result>& told);
+  void tell_partial(Stream& stream, std::int64_t accepted_ns, bool has_room, std::vector<Result>& told);
+  void tell_encodings(Stream& stream, const StreamOutput& output, std::int64_t accepted_ns,
+                      std::vector<Result>& told);
+  void tell_lost(Stream& stream, std::int64_t model_end, std::int64_t source_end, std::int64_t accepted_ns,
+                 std::vector<Result>& told);
+  void watch_lag(Stream& stream, std::int64_t accepted_ns, std::vector<Result>& told);
+  void close(Stream& stream, const Mark& end, std::vector<Result>& told);
   void notice_failure();  // of the engine, after a step
-  void tell_lost(Stream& stream, std::int64_t model_end, std::int64_t source_end, std::int64_t accepted_ns);
-  void watch_lag(Stream& stream, std::int64_t accepted_ns);
   void trace(const Stream& stream, std::int64_t accepted_ns);
-  void close(Stream& stream, const Mark& end);
   Result result(const Stream& stream, std::int64_t model_begin, std::int64_t model_end,
                 std::int64_t accepted_ns) const;
 
@@ -78,7 +87,10 @@ class Scheduler {
   std::vector<StreamInput> inputs_;
   std::vector<StreamOutput> outputs_;
   std::vector<std::vector<Segment>> ended_;  // (max_batch_): of each row, those that ended in the step
-  ThreadTeam team_;                // decodes the rows of a step: a beam search is for one core no trifle
+  std::vector<std::vector<Result>> told_;    // (max_batch_): of each row, what is to be published
+  std::vector<Result> marked_;               // the same of a stream's marks
+  bool crowded_ = false;           // so many results wait that partials are left out, till the next step
+  ThreadTeam team_;                // for_rows(): copying samples and a beam search are for one core no trifle
   std::int64_t due_since_ns_ = 0;  // 0: nothing is
   std::int64_t step_begin_ns_ = 0, step_end_ns_ = 0;  // the last one
   std::size_t behind_ = 0;
