@@ -29,21 +29,19 @@ enum class CudaProducts {
 struct CudaOptions {
   int device = 0;  // index among cuda_devices(); one engine a device
   CudaPrecision precision = CudaPrecision::Float16;
-  // Off until they have been seen right and fast on a GPU (kernels/README.md).
-  CudaProducts products = CudaProducts::Mma;
-  bool fuse_convolution =
-      false;                    // convolution and x_proj in one kernel where that fits; no bit depends on it
-  bool clusters = false;        // a cluster of blocks for products of few rows; no bit depends on it
-  std::uint32_t wave_rows = 0;  // encoder frames worked on at a time; 0: as measured best for the device
-  int lanes = 2;                // waves in flight, 1 to 4
-  bool graphs = true;           // replay captured CUDA graphs for small steps
+  CudaProducts products = CudaProducts::Auto;
+  bool fuse_convolution = true;  // convolution and x_proj in one kernel where that fits; no bit depends on it
+  bool clusters = true;          // a cluster of blocks for products of few rows; no bit depends on it
+  std::uint32_t wave_rows = 0;   // encoder frames worked on at a time; 0: as measured best for the device
+  int lanes = 2;                 // waves in flight, 1 to 4
+  bool graphs = true;            // replay captured CUDA graphs for small steps
 };
 
 struct CudaDevice {
   int index = 0;
   std::string name;
   std::string pci_bus_id;  // as GpuMonitor (nvml/gpu_monitor.h) takes it; empty: not known
-  int major = 0;  // compute capability
+  int major = 0;           // compute capability
   int minor = 0;
   int multiprocessors = 0;
   std::size_t memory_total = 0;  // bytes

@@ -10,6 +10,9 @@
 namespace sidewinder::cuda {
 namespace {
 
+// Up to here a kernel less is worth more than the rows that the fused one holds back (bench variants).
+constexpr std::int32_t kMostFusedRows = 2'048;
+
 std::size_t element_bytes(const PackedModel& model) {
   return model.precision == CudaPrecision::Float32 ? 4 : 2;
 }
@@ -198,7 +201,7 @@ class NetworkOf final : public Network {
                Done&& done) const {
     const T* wide = static_cast<const T*>(space.wide);
     T* u = static_cast<T*>(space.u);
-    if (fuse_convolution_ &&
+    if (fuse_convolution_ && wave.most_rows <= kMostFusedRows &&
         convolve_and_project(wave, layer.shape, space.row_segment, wide, layer.conv_weight, layer.conv_bias,
                              layer.x_proj, u, space.projection, stream)) {
       done("convolution + x_proj");

@@ -4,12 +4,12 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
-#include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <thread>
+#include <unordered_map>
 #include <variant>
 #include <vector>
 
@@ -114,8 +114,8 @@ class Ingest {
   Metrics& metrics_;
   zmq::socket_t socket_;
   std::string endpoint_;
-  std::map<std::string, Session> sessions_;  // by stream
-  std::vector<float> samples_;               // (frames, channels) of one message
+  std::unordered_map<std::string, Session> sessions_;  // by stream
+  std::vector<float> samples_;                         // (frames, channels) of one message
   Wakeup look_;
   std::atomic<std::int64_t> idle_ms_;  // a stream whose client is silent for so long is ended
   Pulse pulse_;
