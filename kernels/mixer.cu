@@ -144,16 +144,6 @@ constexpr int resident_blocks(int rank) {
   return rank <= 32 ? 4 : 3;
 }
 
-// dt and y are sums of as many chains as this, so that a row's multiply-adds wait less for each other.
-constexpr int kChains = 1;
-
-__device__ inline float sum_of(const float (&chains)[kChains]) {
-  float sum = chains[0];
-#pragma unroll
-  for (int i = 1; i < kChains; ++i) sum += chains[i];
-  return sum;
-}
-
 // What the rows of one piece of a segment need, on its way through shared memory.
 template <typename T, int kRank>
 struct ScanStage {
@@ -249,18 +239,18 @@ __global__ void __launch_bounds__(kThreads, resident_blocks(kRank))
 #pragma unroll 2
     for (int t = 0; t < count; ++t) {
       const float* row = stage.projection[t];
-      float dts[kChains] = {dt_bias};
+      float low_dt = dt_bias;
 #pragma unroll
       for (int r = 0; r < kRank; r += 4) {
         const float4 low = load4(row + r);
-        dts[0] = fmaf(dt_weight[r], low.x, dts[0]);
-        dts[1 % kChains] = fmaf(dt_weight[r + 1], low.y, dts[1 % kChains]);
-        dts[2 % kChains] = fmaf(dt_weight[r + 2], low.z, dts[2 % kChains]);
-        dts[3 % kChains] = fmaf(dt_weight[r + 3], low.w, dts[3 % kChains]);
+        low_dt = fmaf(dt_weight[r], low.x, low_dt);
+        low_dt = fmaf(dt_weight[r + 1], low.y, low_dt);
+        low_dt = fmaf(dt_weight[r + 2], low.z, low_dt);
+        low_dt = fmaf(dt_weight[r + 3], low.w, low_dt);
       }
-      const float dt = softplus(sum_of(dts));
+      const float dt = softplus(low_dt);
       const float input = to_float(stage.inputs[t][threadIdx.x]), dt_input = dt * input;
-      float ys[kChains] = {skip * input};
+      float y = skip * input;
 #pragma unroll
       for (int n = 0; n < kStates; n += 4) {
         const float4 b = load4(row + kRank + n), out = load4(row + kRank + kStates + n);
@@ -268,12 +258,12 @@ __global__ void __launch_bounds__(kThreads, resident_blocks(kRank))
         h[n + 1] = fmaf(exp2_fast(dt * decay[n + 1]), h[n + 1], dt_input * b.y);
         h[n + 2] = fmaf(exp2_fast(dt * decay[n + 2]), h[n + 2], dt_input * b.z);
         h[n + 3] = fmaf(exp2_fast(dt * decay[n + 3]), h[n + 3], dt_input * b.w);
-        ys[0] = fmaf(h[n], out.x, ys[0]);
-        ys[1 % kChains] = fmaf(h[n + 1], out.y, ys[1 % kChains]);
-        ys[2 % kChains] = fmaf(h[n + 2], out.z, ys[2 % kChains]);
-        ys[3 % kChains] = fmaf(h[n + 3], out.w, ys[3 % kChains]);
+        y = fmaf(h[n], out.x, y);
+        y = fmaf(h[n + 1], out.y, y);
+        y = fmaf(h[n + 2], out.z, y);
+        y = fmaf(h[n + 3], out.w, y);
       }
-      u[(row0 + t) * e + c] = from_float<T>(sum_of(ys) * to_float(stage.gates[t][threadIdx.x]));
+      u[(row0 + t) * e + c] = from_float<T>(y * to_float(stage.gates[t][threadIdx.x]));
     }
     if (last) {
       float* state = wave.states + segment.slot * wave.state_size;
