@@ -1,9 +1,12 @@
-"""Narrative prose and dialogue for the language model, out of Debian packages: a sentence (or a clause of a long one) a line.
+"""Narrative prose and dialogue out of Debian packages: a sentence (or a clause of a long one) a line.
 
-    python -m lm.prose FOLDER [BOOK ...]        needs apt-get and dpkg-deb; writes FOLDER/BOOK.txt.xz for each book named, or all
+    python -m lm.prose FOLDER [BOOK ...] [--whole]
+
+Needs apt-get and dpkg-deb; writes FOLDER/BOOK.txt.xz for each book named, or all. --whole leaves long sentences whole, as
+punctuation.prepare wants them; the language model takes their clauses.
 
 The novels are in the public domain; they lie in these packages as test data of compressors and the like. Wesnoth's campaigns
-(GPL-2+, some CC-BY-SA) are dialogue. Only counts of pieces go from here into the model.
+(GPL-2+, some CC-BY-SA) are dialogue. What goes from here into the models is counts of pieces, and weights.
 """
 import argparse
 import glob
@@ -57,10 +60,10 @@ ABBREVIATED = r"(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bSt)(?<!\bCapt)(?<!\bJr)"
 LONG = 200  # characters; a longer sentence falls into its clauses
 
 
-def sentences(text):
+def sentences(text, whole):
     for paragraph in re.split(r"\n\s*\n", text):
         for sentence in re.split(ABBREVIATED + r"(?<=[.!?])[\"'\u201d\u2019)]*\s+", " ".join(paragraph.split())):
-            parts = re.split(r"[;:]\s+|--+", sentence) if len(sentence) > LONG else [sentence]
+            parts = re.split(r"[;:]\s+|--+", sentence) if len(sentence) > LONG and not whole else [sentence]
             yield from (part for part in parts if part)
 
 
@@ -68,6 +71,7 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("folder")
     ap.add_argument("books", nargs="*", default=list(BOOKS))
+    ap.add_argument("--whole", action="store_true")
     a = ap.parse_args()
     os.makedirs(a.folder, exist_ok=True)
     for book in a.books:
@@ -76,7 +80,7 @@ def main():
             subprocess.run(["apt-get", "download", "-q", *packages], cwd=folder, check=True, capture_output=True)
             for package in glob.glob(os.path.join(folder, "*.deb")):
                 subprocess.run(["dpkg-deb", "-x", package, folder], check=True)
-            lines = list(sentences(read(folder, path)))
+            lines = list(sentences(read(folder, path), a.whole))
         with lzma.open(os.path.join(a.folder, book + ".txt.xz"), "wt", encoding="utf-8") as f:
             f.write("\n".join(lines) + "\n")
         print(f"{book}: {len(lines)} lines, {sum(len(line.split()) for line in lines)} words", flush=True)

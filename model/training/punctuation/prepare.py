@@ -1,6 +1,8 @@
 """Text to what `train` reads: one compressed file of word pieces and labels, and the pieces.
 
-    cd model/training; python -m punctuation.prepare punctuation/default.toml TEXT_FOLDER --out OUT --avoid packs.tsv ...
+    cd model/training; python -m punctuation.prepare punctuation/default.toml TEXT_FOLDER ... --out OUT --avoid packs.tsv ...
+
+TEXT_FOLDER: ../shared/text, and what `python -m lm.prose FOLDER --whole` writes.
 
 OUT/text.npz holds, for each source of the config: pieces (uint16), lengths (pieces of each word, uint8), labels (spoken.py, uint8)
 and sentences (words of each, uint16). OUT/tokens.txt: the pieces, `train` ships them with the model.
@@ -14,10 +16,11 @@ import tomllib
 import numpy as np
 
 from punctuation.pieces import SPECIAL, Pieces
-from punctuation.spoken import MARKS, labelled
+from punctuation.spoken import MARKS, TITLES, labelled
 from synth.passages import opener
 
 LONGEST = 80                                               # words a sentence
+ABBREVIATED = {title.lower() for title in TITLES.values()} - {"number"}    # a line that ends so was cut at its full stop
 
 
 def sentences(path, avoid):
@@ -26,7 +29,7 @@ def sentences(path, avoid):
     for line in opener(path):
         s = labelled(line)
         words = [w for w, _ in s or []]
-        if not 3 <= len(words) <= LONGEST:
+        if not 3 <= len(words) <= LONGEST or words[-1] in ABBREVIATED:
             continue
         if any(tuple(words[i:i + 6]) in avoid for i in range(len(words) - 5)):
             dropped += 1
@@ -58,7 +61,7 @@ def vocabulary(words, size):
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("config")
-    ap.add_argument("text", help="the folder that holds SOURCE.txt.xz for each source of the config")
+    ap.add_argument("text", nargs="+", help="folders; one of them holds SOURCE.txt.xz for each source of the config")
     ap.add_argument("--out", required=True)
     ap.add_argument("--avoid", nargs="*", default=[])
     a = ap.parse_args()
@@ -69,7 +72,10 @@ def main():
         for line in opener(path):
             w = line.rstrip("\n").split("\t")[4].lower().split()
             avoid.update(tuple(w[i:i + 6]) for i in range(len(w) - 5))
-    texts = {name: list(sentences(os.path.join(a.text, name + ".txt.xz"), avoid)) for name in conf["sources"]}
+    paths = {name: [p for f in a.text if os.path.exists(p := os.path.join(f, name + ".txt.xz"))] for name in conf["sources"]}
+    if missing := [name for name, found in paths.items() if not found]:
+        ap.error(f"no {', '.join(missing)} (.txt.xz) in {', '.join(a.text)}; name further folders, or leave them out of the config")
+    texts = {name: list(sentences(found[0], avoid)) for name, found in paths.items()}
     share = conf["tokens"]["without"]
     pieces = Pieces(vocabulary(([w for w, _ in s] for n, t in texts.items() if n not in share for s in t),
                                conf["tokens"]["size"]))
