@@ -324,6 +324,7 @@ def main():
     ap.add_argument("--noise-clips", type=int, default=192)
     ap.add_argument("--seed", type=int, default=0)
     ap.add_argument("--save-every", type=float, default=120, help="seconds between checkpoints")
+    ap.add_argument("--keep", type=int, default=0, help="so many exports of the run's parts stay, as OUT/export-N, for average.py")
     a = ap.parse_args()
     conf = read_config(a.config)
     for kv in a.set:
@@ -457,11 +458,15 @@ def main():
             flat.save(os.path.join(a.out, "last"), {"mean": net.mean.tolist(), "inv_std": net.inv_std.tolist()})
             export.write(os.path.join(a.out, "export"), flat.averaged(net), tokens.pieces(), mod)
 
+    def keep(number):
+        if rank == 0:
+            export.write(os.path.join(a.out, f"export-{number}"), flat.averaged(net), tokens.pieces(), mod)
+
     start = time.time()
     limit = a.minutes * 60
     if a.deadline:
         limit = min(limit, a.deadline - start)
-    frac, speed, mark, saved, hours = 0.0, 0.0, (start, 0), start, 0.0
+    frac, speed, mark, saved, hours, kept = 0.0, 0.0, (start, 0), start, 0.0, 0
     todo = sorted(cfg["evaluate"])
     n, run, losses_seen = 0, [], []
     out(f"training for {limit:.0f} s")
@@ -472,6 +477,9 @@ def main():
             if world > 1:
                 dist.broadcast(t, 0, group=control)
             frac = max(float(t), n / a.steps)
+            while kept < a.keep and frac >= (kept + 1) / (a.keep + 1):
+                kept += 1
+                keep(kept)
             if frac >= 1.0:
                 break
             if todo and frac > todo[0]:

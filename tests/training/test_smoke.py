@@ -68,7 +68,7 @@ def trained(tmp_path_factory):
             "train.masks=1", "train.lr=0.004"]
     common = [str(d / "tiny.toml"), "--speech", str(d / "speech"), "--tokens", str(d / "tokenizer.model"), "--minutes", "60",
               "--noise-clips", "2", "--set", *tiny]
-    first = run("train.py", *common, "--out", str(d / "run"), "--steps", "50", "--dev", str(d / "dev"))
+    first = run("train.py", *common, "--out", str(d / "run"), "--steps", "50", "--keep", "2", "--dev", str(d / "dev"))
     again = run("train.py", *common, "--out", str(d / "run2"), "--steps", "3", "--resume", str(d / "run" / "last"))
     return d, first, again
 
@@ -84,6 +84,17 @@ def test_loss_falls_and_training_resumes(trained):
     with open(d / "run2" / "last" / "state.json") as f:
         assert json.load(f)["step"] == 53
     assert "final WER" in first
+
+
+def test_kept_exports_are_averaged(trained):
+    d, _, _ = trained
+    kept = [str(d / "run" / f"export-{i}") for i in (1, 2)]
+    run("average.py", *kept, "--out", str(d / "mean"))
+    one, two, mean = (load_file(os.path.join(f, "model.safetensors")) for f in [*kept, str(d / "mean")])
+    name = "backbone.layers.0.mlp.fc1.weight"
+    assert (one[name] != two[name]).any() and mean.keys() == one.keys()
+    assert torch.equal(mean[name], ((one[name].double() + two[name].double()) / 2).half())
+    export.read(str(d / "mean"))
 
 
 def test_export_is_the_daemons_format(trained):
