@@ -9,6 +9,8 @@ namespace sidewinder {
 namespace {
 
 constexpr std::size_t kLongestNumber = 24;  // words; a longer row of figures goes on as the next
+// Letters. Longer words in capitals are headings, in the text that models learn from; nobody speaks one.
+constexpr std::size_t kLongestAcronym = 5;
 
 void capitalise(std::string& text) {
   if (!text.empty() && text[0] >= 'a' && text[0] <= 'z') text[0] = static_cast<char>(text[0] - 'a' + 'A');
@@ -99,6 +101,8 @@ void ReadableText::take_styles(std::vector<TextToken>& decided) {
   for (WordStyle style : styles_) {
     Word word = std::move(state_.undecided.front());
     state_.undecided.pop_front();
+    if (style.casing == Casing::Capitals && word.text.size() > kLongestAcronym)
+      style.casing = Casing::Capitalised;
     if (word.text == "i" || word.text.starts_with("i'")) style.casing = Casing::Capitalised;
     take({std::move(word), style}, decided);
   }
