@@ -1,6 +1,7 @@
 // A model's shape: what config.json says, checked, and the numbers that follow from it.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -90,6 +91,15 @@ struct ModelConfig {
 
   // Encoder frames that n samples give before lookahead holds any back.
   std::int64_t stem_frames(std::int64_t n) const { return stem_outputs(stem_outputs(feature_frames(n))); }
+
+  // Encoder frames that an engine has given of a stream that goes on, after n samples.
+  std::int64_t frames_given(std::int64_t n) const {
+    return std::max<std::int64_t>(0, stem_frames(n) - stem.lookahead);
+  }
+
+  // The most samples that an engine has heard behind the hops of the frames that it has given:
+  // n - frame_hop() * frames_given(n) is at most this for every n.
+  int most_unread_samples() const { return first_frame_samples() - 1 + stem.lookahead * frame_hop(); }
 
   // Encoder frames a whole stream of n samples gives, end padding included.
   std::int64_t total_frames(std::int64_t n) const { return stem_frames(n + end_padding); }

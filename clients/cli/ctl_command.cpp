@@ -23,6 +23,8 @@ using Show = void (*)(const Json& answer);
 
 // A save waits until everything accepted was heard.
 constexpr std::chrono::milliseconds kSaveTimeout(60'000);
+// A swap until the model is loaded and measured.
+constexpr std::chrono::milliseconds kSwapTimeout(600'000);
 
 struct Arguments {
   Addresses addresses;
@@ -35,6 +37,7 @@ struct Arguments {
   bool off = false;
   bool end = false;
   double seconds = 5;
+  double within = 10;
   std::string out;
 };
 
@@ -146,9 +149,12 @@ void show_stats(const Json& answer) {
   };
   const Json& results = answer.at("results");
   const std::string draining = answer.at("draining").get<bool>() ? ", draining" : "";
+  std::string swap;
+  if (answer.at("swapping").get<bool>())
+    swap = ", being swapped: " + text(answer.at("moving")) + " streams are still to move";
   print_table({{"version", text(answer.at("version"))},
                {"engine", text(answer.at("engine"))},
-               {"model", text(answer.at("model"))},
+               {"model", text(answer.at("model")) + swap},
                {"up", duration(answer.at("uptime_s").get<double>())},
                {"streams", text(answer.at("streams")) + " of " + text(answer.at("slots")) + draining},
                {"since the start", text(answer.at("opened")) + " opened, " + text(answer.at("closed")) +
@@ -242,6 +248,22 @@ int restore_stream(const Arguments& arguments) {
     std::printf("%s: restored at sample %s, epoch %s; its client may go on with audio %s\n",
                 text(opened.at("stream")).c_str(), text(opened.at("samples")).c_str(),
                 text(opened.at("epoch")).c_str(), text(opened.at("seq")).c_str());
+  return kExitOk;
+}
+
+int swap_model(const Arguments& arguments) {
+  zmq::context_t context(1);
+  const Json message{{"type", "swap_model"},
+                     {"folder", std::filesystem::absolute(arguments.file).string()},
+                     {"within_ms", static_cast<std::int64_t>(arguments.within * 1000)}};
+  const Json swapping = exchange(context, arguments.addresses.control, arguments.addresses.load_keys(),
+                                 message, {}, "swapping", kSwapTimeout)
+                            .header;
+  if (arguments.json)
+    std::printf("%s\n", swapping.dump().c_str());
+  else
+    std::printf("model %s serves from now on; %s streams are to move to it\n",
+                text(swapping.at("model")).c_str(), text(swapping.at("streams")).c_str());
   return kExitOk;
 }
 
@@ -360,6 +382,18 @@ void add_ctl_command(CLI::App& app, std::function<int()>& run) {
       ->type_name("NAME");
   restore->callback([arguments, &run] {
     run = [arguments] { return run_client([&] { return restore_stream(*arguments); }); };
+  });
+
+  CLI::App* swap = ctl->add_subcommand(
+      "swap", "Load another model; the streams that are open move to it, each at its next pause");
+  swap->fallthrough();
+  swap->add_option("FOLDER", arguments->file, "Its folder, on the daemon's machine")->required();
+  swap->add_option("--within", arguments->within,
+                   "Where a stream has no pause for so long, end its open segment (default 10)")
+      ->check(CLI::Range(0.0, 86'400.0).description(""))
+      ->type_name("SECONDS");
+  swap->callback([arguments, &run] {
+    run = [arguments] { return run_client([&] { return swap_model(*arguments); }); };
   });
 
   add(

@@ -12,8 +12,9 @@
 namespace sidewinder::live {
 
 // What control.permissions may name, beside "*".
-inline constexpr const char* kControlVerbs[] = {"list",    "open",    "close", "drain", "stats",
-                                                "history", "devices", "trace", "save",  "restore"};
+inline constexpr const char* kControlVerbs[] = {"list",  "open",    "close",     "drain",
+                                                "stats", "history", "devices",   "trace",
+                                                "save",  "restore", "swap_model"};
 
 // One [keys.NAME] of the config. A limit of 0 is none.
 struct KeyRules {

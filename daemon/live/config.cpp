@@ -375,6 +375,12 @@ Config parse_config_toml(std::string_view text, const std::string& origin) {
   }
 }
 
+Endpoint endpoint_of(const Config& config) {
+  return {.silence_ms = config.endpoint.silence_ms,
+          .max_segment_ms = config.endpoint.max_segment_ms,
+          .detector = config.endpoint.detector};
+}
+
 std::vector<std::string> restart_needed(const Config& running, const Config& wanted) {
   std::vector<std::string> changed;
   const auto compare = [&](const char* name, const auto& was, const auto& is) {

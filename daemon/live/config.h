@@ -89,6 +89,8 @@ struct Config {
   } log;
 };
 
+Endpoint endpoint_of(const Config& config);
+
 // `origin` names the text in errors. Throws ConfigError: bad TOML, an unknown key, a value of the wrong type
 // or out of range, an address off loopback that is neither encrypted nor allowed by sockets.allow_remote.
 Config parse_config_toml(std::string_view text, const std::string& origin);

@@ -13,54 +13,53 @@
 #include "daemon/live/file_source.h"
 #include "daemon/live/sockets.h"
 #include "dsp/resampler.h"
-#include "model/capsule.h"
-#include "model/state_layout.h"
 
 namespace sidewinder::live {
 namespace {
 
 constexpr int kHighWaterMark = 1'000;  // messages for or from one client
 constexpr std::size_t kMaxPathBytes = 2'048;
-constexpr std::size_t kMostParts = 4;   // of a request: routing id, empty, header, body
-constexpr int kCapsuleSlack = 1 << 20;  // bytes of one beside the encoder's state: hotwords, mostly
+constexpr std::size_t kMostParts = 4;           // of a request: routing id, empty, header, body
+constexpr std::int64_t kSwapWithinMs = 10'000;  // where the asker does not say
+constexpr std::int64_t kMostWithinMs = 86'400'000;
 constexpr std::chrono::milliseconds kReapInterval(1'000);  // for sources that have ended
 
 }  // namespace
 
-Control::Control(zmq::context_t& context, const Config& config, const ModelIdentity& model, Facts facts,
-                 Security& security, const CapsuleHost& host, StreamTable& table,
-                 const BoundedQueue<Result>& results, BoundedQueue<SaveAnswer>& saves, Publisher& publisher,
-                 Ingest& ingest, const History& history, Metrics& metrics)
+Control::Control(zmq::context_t& context, const Config& config, ModelSwap& swap, Security& security,
+                 StreamTable& table, const BoundedQueue<Result>& results, BoundedQueue<SaveAnswer>& saves,
+                 Publisher& publisher, Ingest& ingest, Scheduler& scheduler, const History& history,
+                 Metrics& metrics)
     : config_(config),
-      model_(model),
-      facts_(std::move(facts)),
+      swap_(swap),
       security_(security),
-      host_(host),
       table_(table),
       results_(results),
       saves_(saves),
       publisher_(publisher),
       ingest_(ingest),
+      scheduler_(scheduler),
       history_(history),
       metrics_(metrics),
       start_ns_(now_ns()),
       socket_(context, zmq::socket_type::router) {
   prepare_socket(socket_, config, "control", kHighWaterMark);
   // A stream that was saved can be restored, whatever the limit of what others send.
-  const auto capsule = static_cast<std::int64_t>(capsule_size(StateLayout(host.config))) + kCapsuleSlack;
-  socket_.set(zmq::sockopt::maxmsgsize, std::max(config.limits.max_message_bytes, capsule));
+  socket_.set(zmq::sockopt::maxmsgsize, swap.most_capsule_bytes());
   endpoint_ = bind_socket(socket_, config.sockets.control, "control");
 }
 
 void Control::serve(int stop_descriptor, const std::function<bool()>& tick) {
-  std::array<zmq::pollitem_t, 3> items{zmq::pollitem_t{socket_.handle(), 0, ZMQ_POLLIN, 0},
+  std::array<zmq::pollitem_t, 4> items{zmq::pollitem_t{socket_.handle(), 0, ZMQ_POLLIN, 0},
                                        zmq::pollitem_t{nullptr, stop_descriptor, ZMQ_POLLIN, 0},
-                                       zmq::pollitem_t{nullptr, saves_.filled().descriptor(), ZMQ_POLLIN, 0}};
+                                       zmq::pollitem_t{nullptr, saves_.filled().descriptor(), ZMQ_POLLIN, 0},
+                                       zmq::pollitem_t{nullptr, swap_.changed().descriptor(), ZMQ_POLLIN, 0}};
   while (true) {
     zmq::poll(items.data(), items.size(), kReapInterval);
     if (items[1].revents != 0) return;
     if (items[0].revents != 0) take_request();
     if (items[2].revents != 0) take_saves();
+    if (items[3].revents != 0) take_model();
     if (!tick()) return;
     std::erase_if(sources_, [](const auto& source) { return source->finished(); });
   }
@@ -141,6 +140,10 @@ std::optional<Json> Control::answer(const Request& request, const Asker& asker, 
     save(request, asker);
     return std::nullopt;
   }
+  if (request.type() == "swap_model") {
+    swap_model(request, asker);
+    return std::nullopt;
+  }
   throw Fault{"bad_message", "no such type"};
 }
 
@@ -157,7 +160,7 @@ Json Control::list(const Peer& who) const {
                {"channels", status.info.channels},
                {"samples", status.accepted_frames},
                {"model_samples", status.heard},
-               {"backlog_ms", static_cast<double>(status.backlog) * 1000 / model_.rate},
+               {"backlog_ms", static_cast<double>(status.backlog) * 1000 / swap_.current().identity.rate},
                {"segment", status.finals},
                {"finals", status.finals}};
     if (status.info.source != SourceKind::Ingest) entry[to_string(status.info.source)] = status.info.file;
@@ -285,7 +288,7 @@ void Control::take_saves() {
       continue;
     }
     const StreamCapsule& capsule = answer->save->capsule;
-    const std::vector<std::byte> bytes = seal(capsule, host_);
+    const std::vector<std::byte> bytes = seal(capsule, answer->save->model, answer->save->decoding);
     security_.audit.record(
         "saved", pending.asker.who,
         {{"stream", pending.stream}, {"epoch", capsule.info.epoch}, {"end", answer->save->end}});
@@ -296,17 +299,71 @@ void Control::take_saves() {
     reply["seq"] = capsule.next_seq;
     reply["finals"] = capsule.finals();
     reply["end"] = answer->save->end;
-    reply["model"] = model_.hash;
+    reply["model"] = hex(answer->save->model);
     reply["bytes"] = bytes.size();
     send(pending.asker, reply, bytes);
   }
+}
+
+// The model is loaded on a thread of its own; take_model() has the answer.
+void Control::swap_model(const Request& request, const Asker& asker) {
+  PendingSwap pending{asker, request.text("folder", kMaxPathBytes),
+                      request.optional_integer("within_ms", 0, kMostWithinMs).value_or(kSwapWithinMs)};
+  if (pending_swap_)
+    return refuse_swap(pending, {"busy", pending_swap_->folder + " is being loaded; ask again later"});
+  if (swap_.retiring() != nullptr)
+    return refuse_swap(pending, {"busy", std::to_string(swap_.retiring()->streams) +
+                                             " streams are still to move, or the model that they were on is "
+                                             "about to be freed; ask again later"});
+  swap_.load(pending.folder);
+  pending_swap_ = std::move(pending);
+}
+
+void Control::refuse_swap(const PendingSwap& pending, const Refusal& refusal) {
+  spdlog::warn("the model of {} is not taken: {}", pending.folder, refusal.message);
+  security_.audit.record("refused", pending.asker.who,
+                         {{"action", "swap_model"},
+                          {"folder", pending.folder},
+                          {"reason", refusal.reason},
+                          {"message", refusal.message}});
+  Json reply = message("refused");
+  reply["reason"] = refusal.reason;
+  reply["message"] = refusal.message;
+  send(pending.asker, reply);
+}
+
+void Control::take_model() {
+  swap_.changed().clear();
+  swap_.free_released();
+  auto loaded = swap_.take_loaded();
+  if (!loaded) return;
+  const PendingSwap pending = *std::exchange(pending_swap_, std::nullopt);
+  if (const auto* refusal = std::get_if<Refusal>(&*loaded)) return refuse_swap(pending, *refusal);
+  swap_.install(std::move(std::get<std::unique_ptr<LoadedModel>>(*loaded)));
+  LoadedModel& model = swap_.current();
+  table_.set_model(model);
+  // Counted before the scheduler knows: those that are to move, and no others will be opened.
+  const std::size_t streams = swap_.retiring()->streams;
+  scheduler_.move_streams(model, now_ns() + pending.within_ms * 1'000'000);
+  metrics_.describe(SIDEWINDER_VERSION, model.engine().name(), model.identity.hash);
+  metrics_.capacity.Set(static_cast<double>(model.capacity));
+  spdlog::info("streams are opened with model {} of {} from now on; {} are to move within {} ms",
+               model.identity.hash, pending.folder, streams, pending.within_ms);
+  security_.audit.record("swapped", pending.asker.who,
+                         {{"folder", pending.folder}, {"model", model.identity.hash}, {"streams", streams}});
+  Json reply = message("swapping");
+  reply["model"] = model.identity.hash;
+  reply["before"] = swap_.retiring()->identity.hash;
+  reply["streams"] = streams;
+  send(pending.asker, reply);
 }
 
 Json Control::restore(const Request& request, const Peer& who, const zmq::message_t* body) {
   std::string name = request.optional_text("stream", kMaxHeaderBytes).value_or("");
   try {
     if (body == nullptr) throw Fault{"bad_message", "restore needs a second frame: what save gave"};
-    auto capsule = std::make_unique<StreamCapsule>(unseal({body->data<std::byte>(), body->size()}, host_));
+    auto capsule = std::make_unique<StreamCapsule>(
+        unseal({body->data<std::byte>(), body->size()}, swap_.current().capsule_host()));
     StreamInfo& info = capsule->info;
     if (!name.empty() && name != info.name) {  // another stream from here on
       info.name = name;
@@ -321,11 +378,11 @@ Json Control::restore(const Request& request, const Peer& who, const zmq::messag
     security_.access.require_publish(info.owner, name);
     if (info.encodings != EncodingFormat::None && !config_.engine.encodings)
       throw Fault{"unsupported", "encodings are off; the daemon needs engine.encodings = true"};
-    if (!publisher_.fits(*capsule))
+    if (!publisher_.fits(*capsule, swap_.current()))
       throw Fault{"unsupported", "saved with another text.style than this daemon's; give both the same"};
     std::unique_ptr<const Hotwords> hotwords;
     if (!capsule->hotwords.empty())
-      hotwords = std::make_unique<const Hotwords>(capsule->hotwords, host_.decoding.tokenizer(), "hotwords");
+      hotwords = std::make_unique<const Hotwords>(capsule->hotwords, swap_.current().tokenizer, "hotwords");
     const std::int64_t seq = capsule->next_seq, finals = capsule->finals();
     const std::uint64_t samples = capsule->resampler.inputs;
     const std::int64_t quota = security_.access.rules(info.owner).streams;
@@ -374,13 +431,15 @@ Json Control::drain(const Request& request, const Peer& who) {
 Json Control::stats() const {
   const StreamTable::Counts counts = table_.counts();
   Json reply = message("stats");
-  reply["version"] = facts_.version;
-  reply["engine"] = facts_.engine;
-  reply["model"] = model_.hash;
+  reply["version"] = SIDEWINDER_VERSION;
+  reply["engine"] = swap_.current().engine().name();
+  reply["model"] = swap_.current().identity.hash;
   reply["uptime_s"] = static_cast<double>((now_ns() - start_ns_) / 1'000'000) / 1000;
   reply["streams"] = table_.live();
   reply["slots"] = table_.slots();
   reply["draining"] = table_.draining();
+  reply["swapping"] = pending_swap_ || swap_.retiring() != nullptr;
+  reply["moving"] = swap_.retiring() != nullptr ? swap_.retiring()->streams.load() : 0;
   if (const std::size_t capacity = table_.capacity(); capacity > 0) reply["capacity"] = capacity;
   reply["chunk_ms"] = config_.scheduler.chunk_ms;
   reply["opened"] = counts.opened;

@@ -16,8 +16,10 @@
 #include "daemon/live/history.h"
 #include "daemon/live/ingest.h"
 #include "daemon/live/metrics.h"
+#include "daemon/live/model_swap.h"
 #include "daemon/live/protocol.h"
 #include "daemon/live/publisher.h"
+#include "daemon/live/scheduler.h"
 #include "daemon/live/security.h"
 #include "daemon/live/sockets.h"
 #include "daemon/live/source.h"
@@ -28,19 +30,13 @@ namespace sidewinder::live {
 // Thread rule: the thread that made it.
 class Control {
  public:
-  // What `stats` tells beyond what the others count.
-  struct Facts {
-    std::string version;
-    std::string engine;  // "cpu" or "cuda"
-  };
-
   static constexpr std::size_t kMostSaves = 16;  // under way at once
 
   // Binds; throws BindError. All references must outlive it.
-  Control(zmq::context_t& context, const Config& config, const ModelIdentity& model, Facts facts,
-          Security& security, const CapsuleHost& host, StreamTable& table,
-          const BoundedQueue<Result>& results, BoundedQueue<SaveAnswer>& saves, Publisher& publisher,
-          Ingest& ingest, const History& history, Metrics& metrics);
+  Control(zmq::context_t& context, const Config& config, ModelSwap& swap, Security& security,
+          StreamTable& table, const BoundedQueue<Result>& results, BoundedQueue<SaveAnswer>& saves,
+          Publisher& publisher, Ingest& ingest, Scheduler& scheduler, const History& history,
+          Metrics& metrics);
   Control(const Control&) = delete;
 
   // Until `stop_descriptor` is readable or `tick`, which is called at least once a second, returns false.
@@ -62,6 +58,13 @@ class Control {
     std::string stream;
   };
 
+  // The same of a swap, while the model is loading.
+  struct PendingSwap {
+    Asker asker;
+    std::string folder;
+    std::int64_t within_ms = 0;
+  };
+
   void take_request();
   void take_saves();
   void send(const Asker& asker, const Json& reply, std::span<const std::byte> body = {});
@@ -69,6 +72,9 @@ class Control {
   // Nothing where the answer comes later. `body`: the request's second frame, or null.
   std::optional<Json> answer(const Request& request, const Asker& asker, const zmq::message_t* body);
   void save(const Request& request, const Asker& asker);
+  void swap_model(const Request& request, const Asker& asker);
+  void take_model();
+  void refuse_swap(const PendingSwap& pending, const Refusal& refusal);
   Json restore(const Request& request, const Peer& who, const zmq::message_t* body);
   Json list(const Peer& who) const;
   Json open(const Request& request, const Peer& who);
@@ -81,15 +87,14 @@ class Control {
   Json access(const Request& request, const Peer& who) const;
 
   const Config& config_;
-  const ModelIdentity& model_;
-  const Facts facts_;
+  ModelSwap& swap_;
   Security& security_;
-  const CapsuleHost& host_;
   StreamTable& table_;
   const BoundedQueue<Result>& results_;
   BoundedQueue<SaveAnswer>& saves_;
   Publisher& publisher_;
   Ingest& ingest_;
+  Scheduler& scheduler_;
   const History& history_;
   Metrics& metrics_;
   const std::int64_t start_ns_;
@@ -98,6 +103,7 @@ class Control {
   std::vector<std::unique_ptr<Source>> sources_;
   std::map<std::uint64_t, PendingSave> pending_saves_;  // by token
   std::uint64_t last_token_ = 0;
+  std::optional<PendingSwap> pending_swap_;
 };
 
 }  // namespace sidewinder::live

@@ -17,34 +17,13 @@ int io_threads() {
   return std::clamp(static_cast<int>(std::thread::hardware_concurrency()) / 4, 1, 4);
 }
 
-std::optional<Hotwords> configured_hotwords(const Config& config, const Decoding& decoding) {
-  if (config.decoder.hotwords.empty()) return std::nullopt;
-  if (!decoding.takes_hotwords())
-    throw HotwordError(config.decoder.hotwords.string() +
-                       ": the best path can't favour phrases; set decoder.kind = \"beam\", or no hotwords");
-  return load_hotwords(config.decoder.hotwords, decoding.tokenizer());
-}
-
 }  // namespace
 
-Daemon::Daemon(const Config& config, const Model& model)
+Daemon::Daemon(const Config& config, const std::filesystem::path& model)
     : config_(config),
       stop_timeout_(config.shutdown.timeout_ms),
-      tokenizer_(model.folder / "tokens.txt", model.config.vocab_size),
-      decoding_(model.folder, model.config, tokenizer_, config.decoder.choice),
-      chosen_(make_engine(config.engine.kind, model,
-                          scheduler_engine_options(config, model.config, decoding_.needs_log_probs()),
-                          config.engine.gpus)),
-      hotwords_(configured_hotwords(config, decoding_)),
-      identity_{.hash = hex(model.hash),
-                .rate = model.config.sample_rate,
-                .hop = model.config.frame_hop(),
-                .width = model.config.d_model,
-                .folder = model.folder,
-                .text = text_options(config.text.style, model.config)},
-      model_config_(model.config),
-      model_hash_(model.hash),
-      table_(config, model.config, decoding_, hotwords_ ? &*hotwords_ : nullptr, chosen_.engine->devices()),
+      swap_(config, model),
+      table_(config, swap_.current()),
       results_(static_cast<std::size_t>(config.results.queue)),
       replies_(static_cast<std::size_t>(config.results.queue)),
       saves_(Control::kMostSaves),
@@ -53,19 +32,22 @@ Daemon::Daemon(const Config& config, const Model& model)
       context_(io_threads()),
       security_(config, metrics_),
       authenticator_(context_, security_, metrics_),
-      publisher_(context_, config, identity_, security_, results_, replies_, saves_, history_, metrics_),
-      ingest_(context_, config, identity_, security_, decoding_, table_, replies_, saves_, metrics_),
-      scheduler_(config, *chosen_.engine, table_, results_, ingest_.look(), metrics_),
-      control_(context_, config, identity_, {SIDEWINDER_VERSION, chosen_.engine->name()}, security_, host_,
-               table_, results_, saves_, publisher_, ingest_, history_, metrics_),
+      publisher_(context_, config, security_, results_, replies_, saves_, history_, metrics_),
+      ingest_(context_, config, security_, table_, replies_, saves_, swap_, metrics_),
+      scheduler_(config, swap_.current(), table_, results_, ingest_.look(), metrics_),
+      control_(context_, config, swap_, security_, table_, results_, saves_, publisher_, ingest_, scheduler_,
+               history_, metrics_),
       http_(config.sockets.http, metrics_, table_),
       watched_{{{"scheduler", scheduler_.pulse(), table_.work()},
                 {"publisher", publisher_.pulse(), results_.filled()},
                 {"ingest", ingest_.pulse(), ingest_.look()}}} {
-  if (!chosen_.note.empty()) spdlog::info("{}", chosen_.note);
-  metrics_.describe(SIDEWINDER_VERSION, chosen_.engine->name(), identity_.hash);
-  if (!chosen_.gpus.empty()) {
-    auto monitor = std::make_unique<GpuMonitor>(chosen_.gpus);
+  const LoadedModel& first = swap_.current();
+  const ChosenEngine& chosen = first.chosen;
+  if (!chosen.note.empty()) spdlog::info("{}", chosen.note);
+  metrics_.describe(SIDEWINDER_VERSION, chosen.engine->name(), first.identity.hash);
+  metrics_.capacity.Set(static_cast<double>(first.capacity));
+  if (!chosen.gpus.empty()) {
+    auto monitor = std::make_unique<GpuMonitor>(chosen.gpus);
     if (!monitor->unavailable_reason().empty())
       spdlog::warn("the metrics do not show how the GPUs are used: {}", monitor->unavailable_reason());
     metrics_.watch_gpus(std::move(monitor));
@@ -122,6 +104,7 @@ bool Daemon::stop() {
   const auto deadline = std::chrono::steady_clock::now() + stop_timeout_;
   spdlog::info("stopping: {} stream(s) to finish", table_.live());
   table_.set_draining(true);
+  swap_.cancel();
   control_.close_all();
   ingest_.close_all();
   const bool finished = table_.wait_until_empty(deadline);

@@ -4,14 +4,13 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <limits>
-#include <optional>
 #include <string>
 
 #include <zmq.hpp>
 
-#include "daemon/engine_choice.h"
 #include "daemon/live/authenticator.h"
 #include "daemon/live/bounded_queue.h"
 #include "daemon/live/config.h"
@@ -20,24 +19,21 @@
 #include "daemon/live/http_server.h"
 #include "daemon/live/ingest.h"
 #include "daemon/live/metrics.h"
+#include "daemon/live/model_swap.h"
 #include "daemon/live/publisher.h"
 #include "daemon/live/pulse.h"
 #include "daemon/live/scheduler.h"
 #include "daemon/live/security.h"
 #include "daemon/live/stream_table.h"
-#include "model/decoding.h"
-#include "model/hotwords.h"
-#include "model/tokenizer.h"
-#include "model/weights.h"
 
 namespace sidewinder::live {
 
 // Thread rule: the thread that made it.
 class Daemon {
  public:
-  // Loads the model, allocates every stream, binds every socket. Throws ModelError, HotwordError,
-  // EngineUnavailable, BindError.
-  Daemon(const Config& config, const Model& model);
+  // Loads the model in the folder, allocates every stream, binds every socket. Throws ModelError,
+  // HotwordError, EngineUnavailable, BindError.
+  Daemon(const Config& config, const std::filesystem::path& model);
 
   // {"ready":true,"results":ENDPOINT,...}: what was bound, in one line.
   std::string ready_line() const;
@@ -69,14 +65,7 @@ class Daemon {
 
   const Config& config_;  // as it was at the start
   std::chrono::milliseconds stop_timeout_;
-  Tokenizer tokenizer_;
-  Decoding decoding_;
-  ChosenEngine chosen_;
-  std::optional<Hotwords> hotwords_;
-  ModelIdentity identity_;
-  const ModelConfig model_config_;
-  const ModelHash model_hash_;
-  const CapsuleHost host_{model_hash_, model_config_, decoding_};
+  ModelSwap swap_;  // the models: before all that uses them
   Metrics metrics_;
   StreamTable table_;
   BoundedQueue<Result> results_;       // scheduler to publisher

@@ -46,17 +46,16 @@ bool is_sound(std::span<const float> samples) {
 
 }  // namespace
 
-Ingest::Ingest(zmq::context_t& context, const Config& config, const ModelIdentity& model, Security& security,
-               const Decoding& decoding, StreamTable& table, BoundedQueue<IngestReply>& replies,
-               BoundedQueue<SaveAnswer>& saves, Metrics& metrics)
+Ingest::Ingest(zmq::context_t& context, const Config& config, Security& security, StreamTable& table,
+               BoundedQueue<IngestReply>& replies, BoundedQueue<SaveAnswer>& saves, ModelSwap& swap,
+               Metrics& metrics)
     : config_(config),
-      model_(model),
       security_(security),
-      decoding_(decoding),
       table_(table),
       replies_(replies),
       saves_(saves),
       orders_(kMostOrders),
+      swap_(swap),
       metrics_(metrics),
       socket_(context, zmq::socket_type::router),
       samples_(static_cast<std::size_t>(config.limits.max_message_bytes)),
@@ -240,8 +239,9 @@ void Ingest::say_opened(Session& session, const Request& request) {
   answer["seq"] = session.next_seq;
   answer["credit"] = session.told_credit;
   answer["rate"] = session.info.rate;
-  answer["model_rate"] = model_.rate;
-  answer["model"] = model_.hash;
+  const ModelIdentity& model = session.stream->model().identity;
+  answer["model_rate"] = model.rate;
+  answer["model"] = model.hash;
   send(session.peer, answer);
 }
 
@@ -320,13 +320,14 @@ void Ingest::hotwords(Session& session, const Request& request, const zmq::messa
 // Null: none, which an empty frame, or no frame, asks for.
 std::unique_ptr<const Hotwords> Ingest::read_hotwords(const zmq::message_t* body) const {
   if (part_bytes(body) == 0) return nullptr;
-  if (!decoding_.takes_hotwords())
+  const Decoding& decoding = table_.model().decoding;
+  if (!decoding.takes_hotwords())
     throw Fault{"unsupported",
                 "the best path can't favour phrases; the daemon needs decoder.kind = \"beam\""};
   try {
     const std::vector<Hotword> phrases = parse_hotwords(body->to_string_view(), "hotwords");
     if (phrases.empty()) return nullptr;
-    return std::make_unique<const Hotwords>(phrases, decoding_.tokenizer(), "hotwords");
+    return std::make_unique<const Hotwords>(phrases, decoding.tokenizer(), "hotwords");
   } catch (const HotwordError& error) {
     throw Fault{"bad_hotwords", error.what()};
   }
@@ -462,29 +463,36 @@ void Ingest::look_after_sessions() {
 
 void Ingest::take_replies() {
   while (auto reply = replies_.try_pop()) {
-    auto found = sessions_.find(reply->stream);
-    if (found == sessions_.end() || found->second.info.epoch != reply->epoch) continue;
-    Session& session = found->second;
-    const bool closed = reply->kind == IngestReply::Kind::Closed;
-    Json answer = message(closed ? "closed" : "flushed");
-    answer["stream"] = reply->stream;
-    answer["epoch"] = reply->epoch;
-    std::optional<std::string> id = session.close_id;
-    if (closed) {
-      answer["reason"] = to_string(reply->reason);
-      answer["message"] = reply->message;
-    } else {
-      id = session.flush_ids.front();
-      session.flush_ids.pop_front();
-    }
-    if (id) answer["id"] = *id;
-    answer["seq"] = session.next_seq;
-    answer["samples"] = reply->samples;
-    answer["finals"] = reply->finals;
-    answer["partials"] = reply->partials;
-    send(session.peer, answer);
-    if (closed) sessions_.erase(found);
+    if (reply->kind == IngestReply::Kind::Released)
+      swap_.release(*reply->model);  // this thread was the last that might have used it
+    else
+      answer(*reply);
   }
+}
+
+void Ingest::answer(const IngestReply& reply) {
+  auto found = sessions_.find(reply.stream);
+  if (found == sessions_.end() || found->second.info.epoch != reply.epoch) return;
+  Session& session = found->second;
+  const bool closed = reply.kind == IngestReply::Kind::Closed;
+  Json answer = message(closed ? "closed" : "flushed");
+  answer["stream"] = reply.stream;
+  answer["epoch"] = reply.epoch;
+  std::optional<std::string> id = session.close_id;
+  if (closed) {
+    answer["reason"] = to_string(reply.reason);
+    answer["message"] = reply.message;
+  } else {
+    id = session.flush_ids.front();
+    session.flush_ids.pop_front();
+  }
+  if (id) answer["id"] = *id;
+  answer["seq"] = session.next_seq;
+  answer["samples"] = reply.samples;
+  answer["finals"] = reply.finals;
+  answer["partials"] = reply.partials;
+  send(session.peer, answer);
+  if (closed) sessions_.erase(found);
 }
 
 // A client that does not read loses answers once its queue is full; it can ping.

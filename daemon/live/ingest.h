@@ -18,6 +18,7 @@
 #include "daemon/live/bounded_queue.h"
 #include "daemon/live/config.h"
 #include "daemon/live/metrics.h"
+#include "daemon/live/model_swap.h"
 #include "daemon/live/protocol.h"
 #include "daemon/live/publisher.h"
 #include "daemon/live/pulse.h"
@@ -42,9 +43,9 @@ using IngestOrder = std::variant<SaveOrder, AdoptOrder>;
 class Ingest {
  public:
   // Binds; throws BindError. All references must outlive it.
-  Ingest(zmq::context_t& context, const Config& config, const ModelIdentity& model, Security& security,
-         const Decoding& decoding, StreamTable& table, BoundedQueue<IngestReply>& replies,
-         BoundedQueue<SaveAnswer>& saves, Metrics& metrics);
+  Ingest(zmq::context_t& context, const Config& config, Security& security, StreamTable& table,
+         BoundedQueue<IngestReply>& replies, BoundedQueue<SaveAnswer>& saves, ModelSwap& swap,
+         Metrics& metrics);
   ~Ingest() { stop(); }
   Ingest(const Ingest&) = delete;
 
@@ -96,6 +97,7 @@ class Ingest {
   void adopt(const AdoptOrder& order);
   void look_after_sessions();
   void take_replies();
+  void answer(const IngestReply& reply);
   void grant(Session& session, bool always);
 
   Session& session(const Peer& peer, const Request& request);
@@ -104,13 +106,12 @@ class Ingest {
   void send(const Peer& peer, const Json& message);
 
   const Config& config_;
-  const ModelIdentity& model_;
   Security& security_;
-  const Decoding& decoding_;
   StreamTable& table_;
   BoundedQueue<IngestReply>& replies_;
   BoundedQueue<SaveAnswer>& saves_;
   BoundedQueue<IngestOrder> orders_;
+  ModelSwap& swap_;
   Metrics& metrics_;
   zmq::socket_t socket_;
   std::string endpoint_;

@@ -72,8 +72,7 @@ int serve(const Config& config, const std::string& file) {
   for (const std::string& socket : exposed_sockets(config))
     spdlog::warn("{} is not on loopback and not encrypted: whoever reaches it can use it and listen in",
                  socket);
-  const Model model = load_model(config.model.folder.empty() ? default_model_folder() : config.model.folder);
-  Daemon daemon(config, model);
+  Daemon daemon(config, config.model.folder.empty() ? default_model_folder() : config.model.folder);
   std::puts(daemon.ready_line().c_str());
   std::fflush(stdout);
   spdlog::info("serving {}", daemon.ready_line());

@@ -97,13 +97,15 @@ Metrics::Metrics()
                   .Name("sidewinder_stage_seconds")
                   .Help("the parts of sidewinder_lag_seconds, by stage")
                   .Register(registry_)),
+      info_(BuildGauge().Name("sidewinder_info").Help("what serves: always 1").Register(registry_)),
       cpu_seconds_(counter(registry_, "process_cpu_seconds_total", "user and system time of the process")),
       resident_bytes_(gauge(registry_, "process_resident_memory_bytes", "memory of the process")),
       streams(gauge(registry_, "sidewinder_streams", "streams alive")),
       slots(gauge(registry_, "sidewinder_slots", "streams that can be alive at once")),
       behind(gauge(registry_, "sidewinder_streams_behind", "streams whose lag is past scheduler.behind_ms")),
+      moving(gauge(registry_, "sidewinder_streams_moving", "streams that are still on the model before")),
       capacity(gauge(registry_, "sidewinder_capacity_streams",
-                     "live streams that the engine carries, as measured at the start; 0: not measured")),
+                     "live streams that the engine carries, as measured when it was made; 0: not measured")),
       queue(gauge(registry_, "sidewinder_results_queued", "results waiting for the publisher")),
       replies(gauge(registry_, "sidewinder_replies_queued", "answers waiting for the ingest socket")),
       waiting_seconds(
@@ -132,12 +134,9 @@ Metrics::Metrics()
       publish_seconds(stages_.Add({{"stage", "publish"}}, kStageSeconds)) {}
 
 void Metrics::describe(const std::string& version, const std::string& engine, const std::string& model) {
-  BuildGauge()
-      .Name("sidewinder_info")
-      .Help("what serves: always 1")
-      .Register(registry_)
-      .Add({{"version", version}, {"engine", engine}, {"model", model}})
-      .Set(1);
+  if (described_ != nullptr) info_.Remove(described_);
+  described_ = &info_.Add({{"version", version}, {"engine", engine}, {"model", model}});
+  described_->Set(1);
 }
 
 void Metrics::watch_gpus(std::unique_ptr<GpuMonitor> monitor) {

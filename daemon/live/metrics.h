@@ -41,7 +41,7 @@ class Metrics {
   // The page of /metrics, with what the process and the GPUs use now.
   std::string text();
 
-  // What serves: version, engine (cpu or cuda), hash of the model.
+  // What serves from now on: version, engine (cpu or cuda), hash of the model.
   void describe(const std::string& version, const std::string& engine, const std::string& model);
 
   // Whose use the page shows from now on. What can't be told is not on the page.
@@ -55,7 +55,9 @@ class Metrics {
   prometheus::Family<prometheus::Counter>& drops_;
   prometheus::Family<prometheus::Counter>& results_;
   prometheus::Family<prometheus::Histogram>& stages_;
-  std::mutex page_mutex_;  // of the three below
+  prometheus::Family<prometheus::Gauge>& info_;
+  prometheus::Gauge* described_ = nullptr;  // of info_; main's
+  std::mutex page_mutex_;                   // of the three below
   prometheus::Counter& cpu_seconds_;
   prometheus::Gauge& resident_bytes_;
   std::unique_ptr<GpuMonitor> gpus_;  // null: none
@@ -64,6 +66,7 @@ class Metrics {
   prometheus::Gauge& streams;
   prometheus::Gauge& slots;
   prometheus::Gauge& behind;
+  prometheus::Gauge& moving;
   prometheus::Gauge& capacity;
   prometheus::Gauge& queue;
   prometheus::Gauge& replies;

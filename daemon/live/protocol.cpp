@@ -55,7 +55,16 @@ const char* to_string(GapReason reason) noexcept {
 }
 
 const char* to_string(SegmentEnd reason) noexcept {
-  return reason == SegmentEnd::Pause ? "pause" : reason == SegmentEnd::Length ? "length" : "end";
+  switch (reason) {
+    case SegmentEnd::Pause:
+      return "pause";
+    case SegmentEnd::Length:
+      return "length";
+    case SegmentEnd::Model:
+      return "model";
+    default:
+      return "end";
+  }
 }
 
 const char* to_string(SourceKind source) noexcept {

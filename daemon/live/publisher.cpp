@@ -37,11 +37,10 @@ bool is_result_kind(std::string_view kind) noexcept {
   return std::find(kNames.begin(), kNames.end(), kind) != kNames.end();
 }
 
-Publisher::Publisher(zmq::context_t& context, const Config& config, ModelIdentity model, Security& security,
+Publisher::Publisher(zmq::context_t& context, const Config& config, Security& security,
                      BoundedQueue<Result>& results, BoundedQueue<IngestReply>& replies,
                      BoundedQueue<SaveAnswer>& saves, History& history, Metrics& metrics)
-    : model_(std::move(model)),
-      security_(security),
+    : security_(security),
       results_(results),
       replies_(replies),
       saves_(saves),
@@ -49,7 +48,6 @@ Publisher::Publisher(zmq::context_t& context, const Config& config, ModelIdentit
       metrics_(metrics),
       context_(context),
       config_(config),
-      punctuator_(make_punctuator(config.text.style, model_.folder)),
       text_(config.text.style != TextStyle::Words),
       socket_(context, zmq::socket_type::xpub),
       streams_(static_cast<std::size_t>(config.limits.streams)) {
@@ -183,8 +181,8 @@ void Publisher::publish(Result& result) {
             JsonWriter json = header(stream, Encodings, result, lag_ms);
             json.field("first_frame", body.first_frame);
             json.field("frames", std::int64_t{body.frames});
-            json.field("d_model", std::int64_t{model_.width});
-            json.field("hop", std::int64_t{model_.hop});
+            json.field("d_model", std::int64_t{stream.model->identity.width});
+            json.field("hop", std::int64_t{stream.model->identity.hop});
             const bool half = stream.info.encodings == EncodingFormat::Float16;
             json.field("dtype", half ? "float16" : "float32");
             json.close('}');
@@ -206,6 +204,8 @@ void Publisher::publish(Result& result) {
             else
               saves_.push({.token = token, .save = std::move(body.save)});
           },
+          [&](MovedBody& body) { move(stream, *body.model); },
+          [&](ReleasedBody& body) { release(*body.model); },
           [&](ClosedBody& body) {
             JsonWriter json = header(stream, Closed, result, lag_ms);
             json.field("reason", to_string(body.reason));
@@ -223,7 +223,7 @@ void Publisher::publish(Result& result) {
 
 void Publisher::open(Published& stream, OpenedBody& body) {
   stream = {.info = std::move(body.info), .live = true};
-  if (text_) stream.text.emplace(punctuator_.get(), model_.text);
+  move(stream, *body.model);
   if (body.restored) {
     stream.next_seq = body.restored->result_seqs;
     if (stream.text && body.restored->text) stream.text->set_state(std::move(*body.restored->text));
@@ -231,9 +231,26 @@ void Publisher::open(Published& stream, OpenedBody& body) {
   history_.open(stream.info.name, stream.info.epoch, stream.next_seq[Final]);
 }
 
-bool Publisher::fits(const StreamCapsule& capsule) const {
+// Its text begins anew.
+void Publisher::move(Published& stream, LoadedModel& model) {
+  stream.model = &model;
+  if (text_) stream.text.emplace(model.punctuator.get(), model.text);
+}
+
+// Streams that were closed may have been on it.
+void Publisher::release(LoadedModel& model) {
+  for (Published& stream : streams_) {
+    if (stream.model != &model) continue;
+    stream.model = nullptr;
+    stream.text.reset();
+  }
+  replies_.push({.kind = IngestReply::Kind::Released, .stream = {}, .model = &model});
+}
+
+bool Publisher::fits(const StreamCapsule& capsule, const LoadedModel& model) const {
   if (!text_ || !capsule.text) return true;
-  return SegmentText(punctuator_.get(), model_.text).fits(*capsule.text, capsule.readout.open.words.size());
+  return SegmentText(model.punctuator.get(), model.text)
+      .fits(*capsule.text, capsule.readout.open.words.size());
 }
 
 // Where the time of a text went, once it is with the socket.
@@ -259,8 +276,7 @@ void Publisher::answer(Published& stream, const Result& result) {
                     .epoch = stream.info.epoch,
                     .samples = result.end,
                     .finals = stream.next_seq[Final],
-                    .partials = stream.next_seq[Partial],
-                    .message = {}};
+                    .partials = stream.next_seq[Partial]};
   if (const auto* flushed = std::get_if<FlushedBody>(&result.body)) {
     reply.kind = IngestReply::Kind::Flushed;
     reply.token = flushed->token;
@@ -283,12 +299,12 @@ JsonWriter Publisher::header(Published& stream, Kind kind, const Result& result,
   json.field("seq", stream.next_seq[kind]++);
   json.field("segment", result.segment);
   json.field("rate", std::int64_t{stream.info.rate});
-  json.field("model_rate", std::int64_t{model_.rate});
+  json.field("model_rate", std::int64_t{stream.model->identity.rate});
   json.field("start_sample", result.begin);
   json.field("end_sample", result.end);
   json.field("model_start_sample", result.model_begin);
   json.field("model_end_sample", result.model_end);
-  json.field("model", model_.hash);
+  json.field("model", stream.model->identity.hash);
   json.thousandths("lag_ms", std::max(0.0, lag_ms));
   return json;
 }
@@ -308,9 +324,10 @@ void Publisher::write_text(JsonWriter& json, const Published& stream, const Segm
   json.begin_array("words");
   std::size_t number = 0;
   const double rate = stream.info.rate;
+  const std::int64_t model_rate = stream.model->identity.rate;
   for (const Word& word : segment.words) {
-    const std::int64_t begin = std::max<std::int64_t>(word.begin, 0) * stream.info.rate / model_.rate;
-    const std::int64_t end = std::max<std::int64_t>(word.end, 0) * stream.info.rate / model_.rate;
+    const std::int64_t begin = std::max<std::int64_t>(word.begin, 0) * stream.info.rate / model_rate;
+    const std::int64_t end = std::max<std::int64_t>(word.end, 0) * stream.info.rate / model_rate;
     json.begin_object();
     json.field("word", word.text);
     json.field("start_sample", begin);

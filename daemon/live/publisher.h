@@ -19,6 +19,7 @@
 #include "daemon/live/config.h"
 #include "daemon/live/history.h"
 #include "daemon/live/json_writer.h"
+#include "daemon/live/loaded_model.h"
 #include "daemon/live/metrics.h"
 #include "daemon/live/protocol.h"
 #include "daemon/live/pulse.h"
@@ -29,9 +30,10 @@
 
 namespace sidewinder::live {
 
-// To the ingest thread, for the client that feeds a stream: everything before this has been published.
+// To the ingest thread, for the client that feeds a stream: everything before this has been published. Or, of
+// no stream: no result of the model will be published any more.
 struct IngestReply {
-  enum class Kind { Flushed, Closed } kind = Kind::Flushed;
+  enum class Kind { Flushed, Closed, Released } kind = Kind::Flushed;
   std::string stream;
   std::int64_t epoch = 0;
   std::uint64_t token = 0;   // Flushed
@@ -39,7 +41,8 @@ struct IngestReply {
   std::int64_t finals = 0;   // published so far
   std::int64_t partials = 0;
   EndReason reason = EndReason::Client;  // Closed
-  std::string message;                   // Closed
+  std::string message{};                 // Closed
+  LoadedModel* model = nullptr;          // Released
 };
 
 // To control, for who asked for a save: the stream's capsule, or why there is none.
@@ -52,23 +55,12 @@ struct SaveAnswer {
 // Whether results have that type (clients/PROTOCOL.md).
 bool is_result_kind(std::string_view kind) noexcept;
 
-// What the publisher says about the model in every header.
-struct ModelIdentity {
-  std::string hash;  // SHA-256, hexadecimal
-  int rate = 0;      // Hz
-  int hop = 0;       // samples a frame
-  int width = 0;     // floats an encoder frame
-  std::filesystem::path folder{};
-  TextOptions text{};
-};
-
 class Publisher {
  public:
-  // Binds; throws zmq::error_t, and ModelError where text is to be readable and what that needs is not
-  // there. All references must outlive it.
-  Publisher(zmq::context_t& context, const Config& config, ModelIdentity model, Security& security,
-            BoundedQueue<Result>& results, BoundedQueue<IngestReply>& replies,
-            BoundedQueue<SaveAnswer>& saves, History& history, Metrics& metrics);
+  // Binds; throws zmq::error_t. All references must outlive it.
+  Publisher(zmq::context_t& context, const Config& config, Security& security, BoundedQueue<Result>& results,
+            BoundedQueue<IngestReply>& replies, BoundedQueue<SaveAnswer>& saves, History& history,
+            Metrics& metrics);
   ~Publisher() { stop(); }
   Publisher(const Publisher&) = delete;
 
@@ -76,8 +68,8 @@ class Publisher {
   // Any thread: every subscriber's connection is dropped and its subscriptions are checked again when it
   // comes back, which ZeroMQ's sockets do by themselves. There is no other way to take one back.
   void drop_subscribers();
-  // Any thread: whether a stream can go on with the readable text of its capsule.
-  bool fits(const StreamCapsule& capsule) const;
+  // Any thread: whether a stream can go on, on that model, with the readable text of its capsule.
+  bool fits(const StreamCapsule& capsule, const LoadedModel& model) const;
   void stop();  // publishes what is queued, then ends the thread
 
   std::string endpoint() const { return endpoint_; }  // as bound
@@ -90,6 +82,7 @@ class Publisher {
   // A stream as its subscribers have seen it.
   struct Published {
     StreamInfo info;
+    LoadedModel* model = nullptr;  // whose results these are
     std::array<std::int64_t, kResultKinds> next_seq{};
     // Headers, for late subscribers.
     std::string last_opened{}, last_partial{}, last_final{};
@@ -101,6 +94,8 @@ class Publisher {
   void publish(Result& result);
   void measure(const Result& result, std::int64_t taken_ns);
   void open(Published& stream, OpenedBody& body);
+  void move(Published& stream, LoadedModel& model);
+  void release(LoadedModel& model);
   void answer(Published& stream, const Result& result);
   void send(const Published& stream, Kind kind, std::span<const std::byte> body = {});  // json_ is its header
   void send_frames(const std::string& topic, const std::string& header, std::span<const std::byte> body);
@@ -114,7 +109,6 @@ class Publisher {
   void write_text(JsonWriter& json, const Published& stream, const Segment& segment,
                   std::string_view tentative);
 
-  const ModelIdentity model_;
   Security& security_;
   BoundedQueue<Result>& results_;
   BoundedQueue<IngestReply>& replies_;
@@ -123,8 +117,7 @@ class Publisher {
   Metrics& metrics_;
   zmq::context_t& context_;
   const Config& config_;
-  std::unique_ptr<Punctuator> punctuator_;  // null: the style needs none
-  const bool text_;                         // streams have readable text
+  const bool text_;  // streams have readable text
   zmq::socket_t socket_;
   std::string endpoint_;
   std::vector<Published> streams_;   // by slot

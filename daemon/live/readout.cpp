@@ -38,6 +38,7 @@ void Readout::set_endpoint(const Endpoint& endpoint) noexcept {
 void Readout::reset() {
   decoder_->set_hotwords(nullptr);
   decoder_->load(fresh_);
+  origin_ = 0;
   open_ = {};
   last_end_ = 0;
   blanks_ = 0;
@@ -45,8 +46,17 @@ void Readout::reset() {
   voice_.reset();
 }
 
+void Readout::go_on_from(const Readout& before, std::int64_t origin) {
+  reset();
+  set_endpoint(before.endpoint_);
+  origin_ = origin;
+  open_.number = before.open_.number;
+  last_end_ = before.last_end_;
+}
+
 Readout::State Readout::state() const {
   State state{.endpoint = endpoint_,
+              .origin = origin_,
               .decoder = std::vector<std::byte>(decoder_->state_bytes()),
               .open = open_,
               .last_end = last_end_,
@@ -63,6 +73,7 @@ bool Readout::fits(const State& state) const noexcept {
 
 void Readout::set_state(State state) {
   set_endpoint(state.endpoint);
+  origin_ = state.origin;
   decoder_->load(state.decoder);
   open_ = std::move(state.open);
   last_end_ = state.last_end;
@@ -82,7 +93,7 @@ void Readout::advance(const StreamOutput& frames, std::int64_t heard, std::vecto
                              .tokens = frames.tokens + i,
                              .scores = frames.scores + i,
                              .log_probs = frames.log_probs ? frames.log_probs + i * vocab_ : nullptr};
-    const std::int64_t begin = std::min(frame.first_frame * hop_ + offset_, heard);
+    const std::int64_t begin = place(frame.first_frame * hop_ + offset_, heard);
     const bool silent = *frame.tokens == blank_ || tokenizer_.piece(*frame.tokens).is_special;
     blanks_ = silent ? blanks_ + 1 : 0;
     quiet_ = voice_.is_voice(frame.first_frame) ? 0 : quiet_ + 1;
@@ -109,6 +120,28 @@ void Readout::finish(std::int64_t heard, std::vector<Segment>& ended) {
   if (!open_.words.empty()) close(SegmentEnd::End, heard, ended);
 }
 
+void Readout::interrupt(std::int64_t position, std::vector<Segment>& ended) {
+  decoder_->finish(settled_);
+  settle(position);
+  if (open_.words.empty()) return;
+  for (Word& word : open_.words) {  // settled when more had been heard
+    word.begin = std::min(word.begin, position);
+    word.end = std::min(word.end, position);
+  }
+  open_.begin = std::min(open_.begin, position);
+  close(SegmentEnd::Model, position, ended);
+}
+
+bool Readout::is_idle() const noexcept {
+  return open_.words.empty() && tentative().empty() &&
+         blanks_ >= std::max<std::int64_t>(decoder_->pause_frames(), kOnsetMs * rate_ / 1000 / hop_);
+}
+
+std::int64_t Readout::onset_samples() const noexcept {
+  // No more than half of the pause: before it lies the word that this readout has given.
+  return std::min(blanks_ / 2 * hop_, kOnsetMs * rate_ / 1000 / hop_ * hop_);
+}
+
 bool Readout::is_pause() const noexcept {
   switch (endpoint_.detector) {
     case SilenceDetector::Blanks:
@@ -122,10 +155,15 @@ bool Readout::is_pause() const noexcept {
   }
 }
 
+// What came out late may be placed before what it was heard in.
+std::int64_t Readout::place(std::int64_t position, std::int64_t heard) const noexcept {
+  return std::min(std::max(position, std::int64_t{0}) + origin_, heard);
+}
+
 void Readout::settle(std::int64_t heard) {
   for (Word& word : settled_) {
-    word.begin = std::min(word.begin, heard);
-    word.end = std::min(word.end, heard);
+    word.begin = place(word.begin, heard);
+    word.end = place(word.end, heard);
     if (open_.words.empty()) begin_segment(word.begin, word.continues);
     open_.words.push_back(std::move(word));
   }
@@ -136,7 +174,7 @@ void Readout::settle(std::int64_t heard) {
 void Readout::follow_tentative(std::int64_t heard) {
   if (!open_.words.empty()) return;
   const Tentative tentative = decoder_->tentative();
-  if (!tentative.text.empty()) begin_segment(std::min(tentative.begin, heard), tentative.continues);
+  if (!tentative.text.empty()) begin_segment(place(tentative.begin, heard), tentative.continues);
 }
 
 void Readout::begin_segment(std::int64_t begin, bool continues) {

@@ -33,7 +33,8 @@ struct Endpoint {
   static constexpr std::int64_t kMostSilences = 3;
 };
 
-enum class SegmentEnd { Pause, Length, End };
+// Model: another model went on from there.
+enum class SegmentEnd { Pause, Length, End, Model };
 
 // Text of a segment; positions are samples at the model's rate, from the stream's start.
 struct Segment {
@@ -57,6 +58,12 @@ class Readout {
   // A stream that has heard nothing.
   void reset();
 
+  // A stream that another readout has heard up to `origin` (samples at the model's rate): its segments'
+  // numbers and the endpoint go on, and what is said of it from here on is of samples from there on. The
+  // frames count from 0 again, and so does the detector of voice activity.
+  void go_on_from(const Readout& before, std::int64_t origin);
+  std::int64_t origin() const noexcept { return origin_; }
+
   // For the frames from here on.
   void set_endpoint(const Endpoint& endpoint) noexcept;
 
@@ -71,6 +78,21 @@ class Readout {
   // The stream's end: appends the open segment if it has words.
   void finish(std::int64_t heard, std::vector<Segment>& ended);
 
+  // Another model goes on from `position`: appends the open segment if it has words, none of which reaches
+  // past there.
+  void interrupt(std::int64_t position, std::vector<Segment>& ended);
+
+  // Whether it is a pause in which another model may go on: no word is open, and nothing has been said for
+  // long enough that none is about to come out.
+  bool is_idle() const noexcept;
+  // In such a pause, how many of the last samples hold no word of this readout's, but maybe the beginning of
+  // the next, which comes out some time after it was said (WordFit): the other model should hear them too.
+  std::int64_t onset_samples() const noexcept;
+  // Of any readout, the most.
+  static std::int64_t most_onset_samples(const ModelConfig& config) noexcept {
+    return kOnsetMs * config.sample_rate / 1000;
+  }
+
   // The segment being built: its words are settled, tentative() may still change. Its end is not set.
   const Segment& open() const noexcept { return open_; }
   std::string_view tentative() const noexcept { return decoder_->tentative().text; }
@@ -78,6 +100,7 @@ class Readout {
   // All there is to it but the hotwords. Plain values, for the state capsule.
   struct State {
     Endpoint endpoint;
+    std::int64_t origin = 0;         // where its frame 0 begins: samples from the stream's start
     std::vector<std::byte> decoder;  // Decoder::save()
     Segment open;
     std::int64_t last_end = 0;  // of the segment before, samples
@@ -94,7 +117,11 @@ class Readout {
   void set_hotwords(const Hotwords* hotwords) noexcept { decoder_->set_hotwords(hotwords); }
 
  private:
+  static constexpr std::int64_t kOnsetMs = 400;
+
   void settle(std::int64_t heard);
+  // A position of the decoder's, which counts from the origin, in the stream.
+  std::int64_t place(std::int64_t position, std::int64_t heard) const noexcept;
   bool is_pause() const noexcept;
   void follow_tentative(std::int64_t heard);
   void begin_segment(std::int64_t begin, bool continues);
@@ -108,6 +135,7 @@ class Readout {
   std::int64_t rate_;    // Hz, the model's
   std::int64_t offset_;  // samples: where the decoder puts frame 0
   std::int64_t vocab_;
+  std::int64_t origin_ = 0;  // samples of the stream before the decoder's first
   Endpoint endpoint_;
   std::int64_t silence_frames_;  // that end a segment
   std::int64_t max_samples_;     // length that ends one

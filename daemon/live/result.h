@@ -13,11 +13,14 @@
 
 namespace sidewinder::live {
 
+struct LoadedModel;
+
 enum class EndReason { Client, End, Idle, Control, Shutdown, Saved, SourceFailed };
 enum class GapReason { Client, Source, Engine };
 
 struct OpenedBody {
   StreamInfo info;
+  LoadedModel* model = nullptr;               // that it is on
   std::unique_ptr<StreamCapsule> restored{};  // what it goes on from; null for a stream that begins
 };
 struct PartialBody {
@@ -48,6 +51,12 @@ struct FlushedBody {  // goes to the ingest client, not to subscribers
 struct SavedBody {  // goes to control, not to subscribers
   std::unique_ptr<StreamSave> save;
 };
+struct MovedBody {  // to nobody: results from here on are this model's
+  LoadedModel* model = nullptr;
+};
+struct ReleasedBody {  // through ingest to who owns the models: no stream is on it any more, nor will be
+  LoadedModel* model = nullptr;
+};
 struct ClosedBody {
   EndReason reason = EndReason::Client;
   std::string message;
@@ -65,7 +74,7 @@ struct Result {
   std::int64_t step_end_ns = 0;
   std::int64_t queued_ns = 0;  // when the result was made
   std::variant<OpenedBody, PartialBody, FinalBody, GapBody, LevelBody, BehindBody, EncodingsBody, FlushedBody,
-               SavedBody, ClosedBody>
+               SavedBody, MovedBody, ReleasedBody, ClosedBody>
       body;
 };
 

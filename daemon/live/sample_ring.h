@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -19,13 +18,13 @@ class SpscRing {
   static_assert(std::is_trivially_copyable_v<T>);
 
  public:
-  // Holds at least `capacity` items: the next power of two.
-  explicit SpscRing(std::size_t capacity) : items_(std::bit_ceil(std::max<std::size_t>(capacity, 2))) {}
+  // Holds `capacity` items, and behind them the last `kept` ones that were popped.
+  explicit SpscRing(std::size_t capacity, std::size_t kept = 0) : items_(capacity + kept), kept_(kept) {}
 
   // Producer: takes all of `in` or, without room for it, nothing.
   bool push(std::span<const T> in) noexcept {
     const std::uint64_t at = written_.load(std::memory_order_relaxed);
-    if (in.size() > items_.size() - (at - read_.load(std::memory_order_acquire))) return false;
+    if (in.size() > capacity() - (at - read_.load(std::memory_order_acquire))) return false;
     const std::size_t first = std::min(in.size(), items_.size() - index(at));
     std::copy_n(in.begin(), first, items_.begin() + static_cast<std::ptrdiff_t>(index(at)));
     std::copy(in.begin() + static_cast<std::ptrdiff_t>(first), in.end(), items_.begin());
@@ -39,12 +38,13 @@ class SpscRing {
     const std::uint64_t at = read_.load(std::memory_order_relaxed);
     const std::uint64_t there = written_.load(std::memory_order_acquire) - at;
     const std::size_t count = std::min<std::size_t>(out.size(), there);
-    const std::size_t first = std::min(count, items_.size() - index(at));
-    std::copy_n(items_.begin() + static_cast<std::ptrdiff_t>(index(at)), first, out.begin());
-    std::copy_n(items_.begin(), count - first, out.begin() + static_cast<std::ptrdiff_t>(first));
+    copy_out(at, out.first(count));
     read_.store(at + count, std::memory_order_release);
     return count;
   }
+
+  // Consumer: items that were popped once more, from `position` on, which is at most `kept` before read().
+  void recall(std::uint64_t position, std::span<T> out) const noexcept { copy_out(position, out); }
 
   // Consumer: the item that pop() would give next, or null; valid until then.
   const T* front() const noexcept {
@@ -59,20 +59,30 @@ class SpscRing {
     const std::uint64_t taken = read();  // first, so that the difference is never negative
     return static_cast<std::size_t>(written() - taken);
   }
-  std::size_t capacity() const noexcept { return items_.size(); }
+  std::size_t capacity() const noexcept { return items_.size() - kept_; }
+  std::size_t kept() const noexcept { return kept_; }
 
-  // Empty, and at `position`. Neither side may be using it.
-  void reset(std::uint64_t position = 0) noexcept {
+  // Empty, and at `position`, as if `popped`, at most `kept` items, were the last ones before it. Neither
+  // side may be using it.
+  void reset(std::uint64_t position = 0, std::span<const T> popped = {}) noexcept {
+    for (std::size_t i = 0; i < popped.size(); ++i) items_[index(position - popped.size() + i)] = popped[i];
     written_.store(position, std::memory_order_relaxed);
     read_.store(position, std::memory_order_relaxed);
   }
 
  private:
   std::size_t index(std::uint64_t position) const noexcept {
-    return static_cast<std::size_t>(position & (items_.size() - 1));
+    return static_cast<std::size_t>(position % items_.size());
+  }
+
+  void copy_out(std::uint64_t at, std::span<T> out) const noexcept {
+    const std::size_t first = std::min(out.size(), items_.size() - index(at));
+    std::copy_n(items_.begin() + static_cast<std::ptrdiff_t>(index(at)), first, out.begin());
+    std::copy_n(items_.begin(), out.size() - first, out.begin() + static_cast<std::ptrdiff_t>(first));
   }
 
   std::vector<T> items_;
+  const std::size_t kept_;
   alignas(64) std::atomic<std::uint64_t> written_{0};  // apart, so that the two threads share no cache line
   alignas(64) std::atomic<std::uint64_t> read_{0};
 };

@@ -3,31 +3,23 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <limits>
+#include <string>
 #include <string_view>
 #include <utility>
 
 #include <Eigen/Core>
+#include <spdlog/spdlog.h>
 
-#include "daemon/engine_choice.h"
 #include "daemon/live/clock.h"
 #include "daemon/live/thread_name.h"
 
 namespace sidewinder::live {
 namespace {
 
-// A stream that has fallen behind may take more than a chunk in a step: the engine is fastest in tiles of
-// this length, and its buffers are made for it.
-constexpr std::int64_t kCatchUpMs = 1'920;
-// Streams in one step; more go in several. A core takes as long for two steps of 64 as for one of 128, and
-// the first 64 need not wait for the rest; a GPU is the faster the more there are.
-constexpr std::uint32_t kMostBatchCpu = 64;
-constexpr std::uint32_t kMostBatchGpu = 8'192;
 // With more streams than that, one or another is always about to have its chunk: no use in being woken for
 // each.
 constexpr std::size_t kManyStreams = 256;
 constexpr std::size_t kRowsForTheTeam = 8;  // fewer are not worth waking threads for
-constexpr int kCapacityRounds = 5;          // steps; the first ones warm up
 constexpr int kIdleMs = 1'000;              // look around so often though nobody calls
 
 std::size_t chunk_samples(const Config& config, int rate) {
@@ -36,72 +28,28 @@ std::size_t chunk_samples(const Config& config, int rate) {
 
 }  // namespace
 
-EngineOptions scheduler_engine_options(const Config& config, const ModelConfig& model, bool log_probs) {
-  const auto slots = static_cast<std::uint32_t>(config.limits.streams);
-  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  return {.slots = slots,
-          .max_batch = std::min(slots, kMostBatchGpu),
-          .max_samples = static_cast<std::uint32_t>(std::max(config.scheduler.chunk_ms, kCatchUpMs) *
-                                                    model.sample_rate / 1000),
-          .threads = config.engine.threads > 0 ? config.engine.threads : cores,
-          .want_log_probs = log_probs,
-          .want_encodings = config.engine.encodings};
-}
-
-Scheduler::Scheduler(const Config& config, Engine& engine, StreamTable& table, BoundedQueue<Result>& results,
-                     Wakeup& consumed, Metrics& metrics)
+Scheduler::Scheduler(const Config& config, LoadedModel& model, StreamTable& table,
+                     BoundedQueue<Result>& results, Wakeup& consumed, Metrics& metrics)
     : config_(config),
-      engine_(engine),
       table_(table),
       results_(results),
       consumed_(consumed),
       metrics_(metrics),
-      chunk_samples_(chunk_samples(config, engine.config().sample_rate)),
-      level_samples_(config.results.level_ms * engine.config().sample_rate / 1000),
-      max_batch_(std::min(engine.options().max_batch,
-                          std::string_view(engine.name()) == "cpu" ? kMostBatchCpu : kMostBatchGpu)),
-      samples_(std::max<std::size_t>(max_batch_ * chunk_samples_, engine.options().max_samples)),
+      model_(&model),
+      rate_(model.config.sample_rate),
+      max_samples_(model.engine().options().max_samples),
+      chunk_samples_(chunk_samples(config, rate_)),
+      level_samples_(config.results.level_ms * rate_ / 1000),
+      max_batch_(most_batch(model.engine())),
+      samples_(std::max(max_batch_ * chunk_samples_, max_samples_)),
+      new_samples_(max_batch_),
       outputs_(max_batch_),
       ended_(max_batch_),
       told_(max_batch_),
-      team_(engine.options().threads) {
-  live_.reserve(engine.options().slots);
-  due_.reserve(engine.options().slots);
+      team_(model.engine().options().threads) {
+  live_.reserve(table.slots());
+  due_.reserve(table.slots());
   inputs_.reserve(max_batch_);
-  measure_capacity();
-}
-
-// How many live streams the engine carries: as many as it steps through a chunk each in a chunk's time, in
-// full batches. Of a few rounds the fastest counts, for the rest may have waited for other processes; those
-// that stay are noticed as lag. A round is a frame's time at least; until the model's lookahead is filled
-// rounds cost less, and do not count.
-void Scheduler::measure_capacity() {
-  if (config_.limits.load_percent == 0) return;
-  const std::size_t rows = std::min<std::size_t>(max_batch_, engine_.options().slots);
-  std::ranges::fill(samples_, 1e-3f);
-  for (std::size_t row = 0; row < rows; ++row)
-    inputs_.push_back({static_cast<std::uint32_t>(row), std::span(samples_).first(chunk_samples_), false});
-  const auto hop = static_cast<std::size_t>(engine_.config().frame_hop());
-  const std::size_t steps = (hop + chunk_samples_ - 1) / chunk_samples_;  // a round
-  double best_s = std::numeric_limits<double>::infinity();
-  for (int counted = 0; counted < kCapacityRounds;) {
-    bool frames = false;
-    const std::int64_t begin = now_ns();
-    for (std::size_t step = 0; step < steps; ++step) {
-      engine_.step(inputs_, outputs_);
-      frames |= outputs_[0].frames > 0;
-    }
-    if (!engine_.failure().empty()) throw EngineUnavailable(std::string(engine_.failure()));
-    if (!frames) continue;
-    best_s = std::min(best_s, static_cast<double>(now_ns() - begin) / 1e9);
-    ++counted;
-  }
-  for (std::size_t row = 0; row < rows; ++row) engine_.reset(static_cast<std::uint32_t>(row));
-  const double round_s = static_cast<double>(steps * chunk_samples_) / engine_.config().sample_rate;
-  const double share = static_cast<double>(config_.limits.load_percent) / 100;
-  const auto streams = static_cast<std::size_t>(share * static_cast<double>(rows) * round_s / best_s);
-  table_.set_capacity(std::max<std::size_t>(streams, 1));
-  metrics_.capacity.Set(static_cast<double>(std::max<std::size_t>(streams, 1)));
 }
 
 void Scheduler::start() {
@@ -116,9 +64,10 @@ void Scheduler::stop() {
 
 void Scheduler::run() {
   name_thread("scheduler");
-  const std::size_t max_samples = engine_.options().max_samples;
   while (!stopping_) {
+    take_order();
     adopt();
+    if (retiring_ != nullptr) move_on();
     due_.clear();
     std::size_t waiting = 0;  // samples
     for (Stream*& stream : live_) {
@@ -130,11 +79,11 @@ void Scheduler::run() {
       waiting += stream->backlog();
     }
     std::erase(live_, nullptr);
-    metrics_.waiting_seconds.Set(static_cast<double>(waiting) / engine_.config().sample_rate);
+    metrics_.waiting_seconds.Set(static_cast<double>(waiting) / rate_);
     if (due_.empty()) {
       due_since_ns_ = 0;
       pulse_.beat();
-      table_.work().wait(kIdleMs);
+      table_.work().wait(idle_ms());
       continue;
     }
     if (due_since_ns_ == 0) due_since_ns_ = now_ns();
@@ -148,13 +97,87 @@ void Scheduler::run() {
       continue;
     }
     due_since_ns_ = 0;
-    // Few streams may catch up in long steps; many take a chunk each, so that no step holds up the others.
-    const std::size_t most = std::clamp(max_samples / due_.size(), chunk_samples_, max_samples);
-    for (std::size_t at = 0; at < due_.size() && !stopping_; at += max_batch_)
-      step(std::span(due_).subspan(at, std::min(max_batch_, due_.size() - at)), most);
+    step_all();
     std::erase(live_, nullptr);
     consumed_.raise();
   }
+}
+
+void Scheduler::step_all() {
+  // Few streams may catch up in long steps; many take a chunk each, so that no step holds up the others.
+  // So do all while some are to move, for which a long step would pass over pauses.
+  const std::size_t most = retiring_ != nullptr
+                               ? chunk_samples_
+                               : std::clamp(max_samples_ / due_.size(), chunk_samples_, max_samples_);
+  if (retiring_ != nullptr)
+    std::ranges::partition(due_, [this](Stream* stream) { return &stream->model() == retiring_; });
+  for (std::size_t at = 0, count = 0; at < due_.size() && !stopping_; at += count) {
+    const LoadedModel* model = &due_[at]->model();
+    const auto rest = std::span(due_).subspan(at, std::min(max_batch_, due_.size() - at));
+    const auto same = [model](Stream* stream) { return &stream->model() == model; };
+    count = static_cast<std::size_t>(std::ranges::find_if_not(rest, same) - rest.begin());
+    step(rest.first(count), most);
+  }
+}
+
+int Scheduler::idle_ms() const {
+  if (retiring_ == nullptr) return kIdleMs;
+  const std::int64_t left_ms = (move_by_ns_ - now_ns()) / 1'000'000 + 1;
+  return left_ms > 0 ? static_cast<int>(std::min<std::int64_t>(left_ms, kIdleMs)) : kIdleMs;
+}
+
+void Scheduler::move_streams(LoadedModel& model, std::int64_t deadline_ns) {
+  move_by_ns_ = deadline_ns;
+  ordered_.store(&model, std::memory_order_release);
+  table_.work().raise();
+}
+
+void Scheduler::take_order() {
+  if (ordered_.load(std::memory_order_relaxed) == nullptr) return;
+  LoadedModel* next = ordered_.exchange(nullptr, std::memory_order_acquire);
+  retiring_ = std::exchange(model_, next);
+}
+
+// A stream that has been ended stays: it is about to be heard to its end. After a failure all stay, for no
+// engine has heard what is told as lost.
+void Scheduler::move_on() {
+  const bool at_once = now_ns() >= move_by_ns_;
+  for (Stream* stream : live_) {
+    if (&stream->model() != retiring_ || stream->ending() || !failure().empty()) continue;
+    if (at_once || stream->is_at_pause()) move(*stream);
+  }
+  const std::size_t left = retiring_->streams;  // also those that are opened and not adopted yet
+  metrics_.moving.Set(static_cast<double>(left));
+  if (left > 0) return;
+  Result told;
+  told.body = ReleasedBody{std::exchange(retiring_, nullptr)};
+  results_.push(std::move(told));
+}
+
+// To the model that streams are to be on. In a pause nothing is open, so that there is no final either.
+void Scheduler::move(Stream& stream) {
+  Stream::Listening& listening = stream.listening();
+  const std::int64_t accepted = stream.accepted_ns(stream.heard());
+  const std::int64_t origin = stream.is_at_pause() ? stream.pause_position() : stream.next_frame_position();
+  listening.readout->interrupt(origin, moved_ended_);
+  tell_finals(stream, moved_ended_, accepted, marked_);
+
+  const Hotwords* favoured = model_->configured_hotwords();
+  std::unique_ptr<const Hotwords> owned;
+  if (listening.favoured != retiring_->configured_hotwords()) {
+    std::vector<std::string> left_out;
+    if (listening.favoured != nullptr) owned = model_->respelled(*listening.favoured, left_out);
+    favoured = owned.get();
+    for (const std::string& phrase : left_out)
+      spdlog::warn("stream {}: the model {} can't favour \"{}\"; it is left out", stream.info().name,
+                   model_->identity.hash, phrase);
+  }
+  model_->engine().reset(stream.slot());
+  stream.move(*model_, origin, favoured, std::move(owned));
+  ++model_->streams;
+  --retiring_->streams;
+  marked_.emplace_back(result(stream, origin, origin, accepted)).body = MovedBody{model_};
+  results_.push_all(marked_);
 }
 
 void Scheduler::adopt() {
@@ -163,16 +186,17 @@ void Scheduler::adopt() {
     Stream& stream = **opened;
     std::unique_ptr<StreamCapsule> restored = stream.take_restored();
     const auto heard = static_cast<std::int64_t>(stream.heard());
+    Engine& engine = stream.model().engine();
     if (restored)
-      engine_.load(stream.slot(), restored->engine);  // is sound: unseal() has opened it
+      engine.load(stream.slot(), restored->engine);  // is sound: unseal() has opened it
     else
-      engine_.reset(stream.slot());
+      engine.reset(stream.slot());
     StreamTold& last = stream.listening().told;
     if (heard - last.level_begin >= level_samples_)  // where it was saved levels had another length
       last.level_begin = heard, last.level_squares = 0, last.level_peak = 0;
     live_.push_back(&stream);
     Result told = result(stream, heard, heard, now_ns());
-    told.body = OpenedBody{stream.info(), std::move(restored)};
+    told.body = OpenedBody{stream.info(), &stream.model(), std::move(restored)};
     results_.push(std::move(told));
     metrics_.opened.Increment();
   }
@@ -180,12 +204,12 @@ void Scheduler::adopt() {
 }
 
 bool Scheduler::is_due(const Stream& stream) const {
-  return stream.next_mark() != nullptr || stream.backlog() >= chunk_samples_;
+  return stream.next_mark() != nullptr || stream.waiting() >= chunk_samples_;
 }
 
 bool Scheduler::pass_marks(Stream& stream) {
   for (const Mark* mark = stream.next_mark();
-       mark != nullptr && mark->kind != Mark::Kind::End && mark->position <= stream.heard();
+       mark != nullptr && mark->kind != Mark::Kind::End && mark->position <= stream.position();
        mark = stream.next_mark()) {
     const auto heard = static_cast<std::int64_t>(stream.heard());
     Result told = result(stream, 0, heard, mark->accepted_ns);
@@ -205,9 +229,8 @@ bool Scheduler::pass_marks(Stream& stream) {
     } else {
       told.begin = mark->begin;
       told.end = mark->end;
-      const std::int64_t rate = engine_.config().sample_rate;
-      told.model_begin = mark->begin * rate / stream.info().rate;
-      told.model_end = mark->end * rate / stream.info().rate;
+      told.model_begin = mark->begin * rate_ / stream.info().rate;
+      told.model_end = mark->end * rate_ / stream.info().rate;
       told.body = GapBody{mark->gap_reason};
     }
     marked_.push_back(std::move(told));
@@ -222,8 +245,11 @@ bool Scheduler::save(Stream& stream, const Mark& mark) {
   body.save->failed = !failure().empty();
   if (!body.save->failed) {
     stream.save(body.save->capsule);
-    body.save->capsule.engine.resize(engine_.capsule_bytes());
-    engine_.save(stream.slot(), body.save->capsule.engine);
+    const LoadedModel& model = stream.model();
+    body.save->model = model.hash;
+    body.save->decoding = model.decoding.identity();
+    body.save->capsule.engine.resize(model.engine().capsule_bytes());
+    model.engine().save(stream.slot(), body.save->capsule.engine);
   }
   const bool ends = body.save->end;
   Mark end{.kind = Mark::Kind::End, .accepted_ns = mark.accepted_ns};
@@ -246,15 +272,16 @@ void Scheduler::step(std::span<Stream* const> batch, std::size_t most_samples) {
   inputs_.resize(batch.size());
   for_rows(batch.size(), [&](std::size_t row) { take(row, *batch[row], most_samples); });
   step_begin_ns_ = now_ns();
-  if (failure().empty()) engine_.step(inputs_, outputs_);
+  Engine& engine = batch.front()->model().engine();
+  if (failure().empty()) engine.step(inputs_, outputs_);
   step_end_ns_ = now_ns();
-  notice_failure();
+  notice_failure(engine);
   std::size_t total = 0;
-  for (const StreamInput& input : inputs_) total += input.samples.size();
+  for (std::size_t row = 0; row < batch.size(); ++row) total += new_samples_[row];
   metrics_.step_seconds.observe(static_cast<double>(step_end_ns_ - step_begin_ns_) / 1e9);
   metrics_.batch_streams.observe(static_cast<double>(batch.size()));
   metrics_.steps.Increment();
-  metrics_.audio_seconds.Increment(static_cast<double>(total) / engine_.config().sample_rate);
+  metrics_.audio_seconds.Increment(static_cast<double>(total) / rate_);
   // Room is kept for finals, which nothing replaces.
   crowded_ = results_.size() > results_.capacity() / 2;
   for_rows(batch.size(), [&](std::size_t row) {
@@ -280,21 +307,22 @@ void Scheduler::for_rows(std::size_t rows, Task&& task) {
 void Scheduler::take(std::size_t row, Stream& stream, std::size_t most_samples) {
   // No sample behind a mark before the mark: hotwords hold from their very place on. The backlog first: a
   // mark that comes after it stands behind all of it.
-  std::size_t most = std::min(most_samples, stream.backlog());
+  std::size_t most = std::min(most_samples, stream.waiting());
   const Mark* mark = stream.next_mark();
-  if (mark != nullptr) most = std::min<std::size_t>(most, mark->position - stream.heard());
+  if (mark != nullptr) most = std::min<std::size_t>(most, mark->position - stream.position());
   const bool ends = mark != nullptr && mark->kind == Mark::Kind::End;
   const auto samples = std::span(samples_).subspan(row * most_samples, most);
+  const std::uint64_t heard = stream.heard();
   const std::size_t taken = stream.take(samples);
-  inputs_[row] = {stream.slot(), samples.first(taken), ends && mark->position <= stream.heard()};
+  new_samples_[row] = static_cast<std::size_t>(stream.heard() - heard);
+  inputs_[row] = {stream.slot(), samples.first(taken), ends && mark->position <= stream.position()};
 }
 
 // Where the audio that has been heard ends: at the stream's end the resampler may have rounded up.
 std::int64_t Scheduler::audio_end(Stream& stream, const StreamInput& input) const {
   const auto heard = static_cast<std::int64_t>(stream.heard());
   if (!input.end) return heard;
-  return std::min(heard, static_cast<std::int64_t>(stream.accepted_frames()) * engine_.config().sample_rate /
-                             stream.info().rate);
+  return std::min(heard, static_cast<std::int64_t>(stream.accepted_frames()) * rate_ / stream.info().rate);
 }
 
 void Scheduler::listen(std::size_t row, Stream& stream) {
@@ -302,30 +330,22 @@ void Scheduler::listen(std::size_t row, Stream& stream) {
   const StreamInput& input = inputs_[row];
   const std::int64_t audio = audio_end(stream, input);
   if (failure().empty()) {
-    listening.readout.hear(input.samples);
-    listening.readout.advance(outputs_[row], audio, ended_[row]);
+    listening.readout->hear(input.samples);
+    listening.readout->advance(outputs_[row], audio, ended_[row]);
   } else if (listening.lost_from < 0) {
-    listening.lost_from = static_cast<std::int64_t>(stream.heard() - input.samples.size());
+    listening.lost_from = static_cast<std::int64_t>(stream.position() - input.samples.size());
   }
-  if (input.end) listening.readout.finish(listening.lost_from < 0 ? audio : listening.lost_from, ended_[row]);
+  if (input.end)
+    listening.readout->finish(listening.lost_from < 0 ? audio : listening.lost_from, ended_[row]);
 }
 
 void Scheduler::tell(std::size_t row, Stream& stream) {
-  Stream::Listening& listening = stream.listening();
   std::vector<Result>& told = told_[row];
   const StreamInput& input = inputs_[row];
   const std::int64_t accepted = row_accepted_ns(row, stream);
-  measure_level(stream, input.samples, told);
+  measure_level(stream, input.samples.last(new_samples_[row]), told);
   if (failure().empty()) tell_encodings(stream, outputs_[row], accepted, told);
-  for (Segment& segment : ended_[row]) {
-    Result& final = told.emplace_back(result(stream, segment.begin, segment.end, accepted));
-    final.segment = segment.number;
-    final.body = FinalBody{std::move(segment)};
-    stream.count_final();
-    listening.told.partial_words = 0;
-    listening.told.partial_tentative.clear();
-  }
-  ended_[row].clear();
+  tell_finals(stream, ended_[row], accepted, told);
   if (input.end)
     tell_lost(stream, audio_end(stream, input), static_cast<std::int64_t>(stream.accepted_frames()), accepted,
               told);
@@ -349,13 +369,27 @@ std::int64_t Scheduler::row_accepted_ns(std::size_t row, Stream& stream) const {
   return inputs_[row].end ? stream.next_mark()->accepted_ns : stream.accepted_ns(stream.heard());
 }
 
+void Scheduler::tell_finals(Stream& stream, std::vector<Segment>& ended, std::int64_t accepted_ns,
+                            std::vector<Result>& told) {
+  Stream::Listening& listening = stream.listening();
+  for (Segment& segment : ended) {
+    Result& final = told.emplace_back(result(stream, segment.begin, segment.end, accepted_ns));
+    final.segment = segment.number;
+    final.body = FinalBody{std::move(segment)};
+    stream.count_final();
+    listening.told.partial_words = 0;
+    listening.told.partial_tentative.clear();
+  }
+  ended.clear();
+}
+
 std::string_view Scheduler::failure() const noexcept {
   return failed_.load(std::memory_order_acquire) ? std::string_view(failure_) : std::string_view();
 }
 
-void Scheduler::notice_failure() {
-  if (!failure().empty() || engine_.failure().empty()) return;
-  failure_ = engine_.failure();
+void Scheduler::notice_failure(const Engine& engine) {
+  if (!failure().empty() || engine.failure().empty()) return;
+  failure_ = engine.failure();
   failed_.store(true, std::memory_order_release);
   table_.set_draining(true);
 }
@@ -384,8 +418,8 @@ void Scheduler::trace(const Stream& stream, std::int64_t accepted_ns) {
 void Scheduler::tell_partial(Stream& stream, std::int64_t accepted_ns, bool has_room,
                              std::vector<Result>& told) {
   Stream::Listening& listening = stream.listening();
-  const Segment& open = listening.readout.open();
-  const std::string_view tentative = listening.readout.tentative();
+  const Segment& open = listening.readout->open();
+  const std::string_view tentative = listening.readout->tentative();
   if (open.words.size() == listening.told.partial_words && tentative == listening.told.partial_tentative)
     return;
   if (!has_room) {
@@ -402,13 +436,13 @@ void Scheduler::tell_encodings(Stream& stream, const StreamOutput& output, std::
                                std::vector<Result>& told) {
   if (stream.info().encodings == EncodingFormat::None || output.encodings == nullptr || output.frames == 0)
     return;
-  const ModelConfig& model = engine_.config();
-  told.emplace_back(result(stream, output.first_frame * model.frame_hop(),
-                           (output.first_frame + output.frames) * model.frame_hop(), accepted_ns))
-      .body = EncodingsBody{
-      output.first_frame, output.frames,
-      std::vector<float>(output.encodings, output.encodings + std::size_t{output.frames} *
-                                                                  static_cast<std::size_t>(model.d_model))};
+  const ModelConfig& model = stream.model().config;
+  const std::int64_t begin = stream.listening().readout->origin() + output.first_frame * model.frame_hop();
+  told.emplace_back(result(stream, begin, begin + output.frames * model.frame_hop(), accepted_ns)).body =
+      EncodingsBody{output.first_frame, output.frames,
+                    std::vector<float>(output.encodings,
+                                       output.encodings + std::size_t{output.frames} *
+                                                              static_cast<std::size_t>(model.d_model))};
 }
 
 void Scheduler::measure_level(Stream& stream, std::span<const float> samples, std::vector<Result>& told) {

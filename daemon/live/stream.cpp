@@ -7,8 +7,9 @@
 
 namespace sidewinder::live {
 
-void Stream::Listening::reset() {
-  readout.reset();
+void Stream::Listening::reset(LoadedModel& model, std::uint32_t slot) {
+  readout = &model.readouts[slot];
+  readout->reset();
   favoured = nullptr;
   hotwords.reset();
   told = {};
@@ -17,14 +18,14 @@ void Stream::Listening::reset() {
   lost_told = 0;
 }
 
-Stream::Stream(std::uint32_t slot, std::size_t ring_samples, std::size_t chunk_samples, Readout readout,
-               int model_rate, Wakeup& scheduler)
+Stream::Stream(std::uint32_t slot, std::size_t ring_samples, std::size_t kept_samples,
+               std::size_t chunk_samples, LoadedModel& model, Wakeup& scheduler)
     : slot_(slot),
       chunk_samples_(chunk_samples),
-      model_rate_(model_rate),
+      model_rate_(model.config.sample_rate),
       scheduler_(scheduler),
-      ring_(ring_samples),
-      listening_(std::move(readout)) {}
+      ring_(ring_samples, kept_samples),
+      model_(&model) {}
 
 Stream::~Stream() {
   for (; next_mark() != nullptr; drop_mark()) {
@@ -33,7 +34,7 @@ Stream::~Stream() {
   }
 }
 
-void Stream::prepare(StreamInfo info, const dsp::ResamplerFilter& filter, const Hotwords* hotwords) {
+void Stream::prepare(StreamInfo info, const dsp::ResamplerFilter& filter, LoadedModel& model) {
   info_ = std::move(info);
   filter_ = &filter;
   ring_.reset();
@@ -47,27 +48,33 @@ void Stream::prepare(StreamInfo info, const dsp::ResamplerFilter& filter, const 
   end_message_.clear();
   stamp_ = {};
   restored_.reset();
-  listening_.reset();
-  listening_.favoured = hotwords;
-  listening_.readout.set_hotwords(hotwords);
+  model_ = &model;
+  again_ = 0;
+  oldest_ = 0;
+  listening_.reset(model, slot_);
+  listening_.favoured = model.configured_hotwords();
+  listening_.readout->set_hotwords(listening_.favoured);
 }
 
 void Stream::restore(std::unique_ptr<StreamCapsule> capsule, const dsp::ResamplerFilter& filter,
-                     std::unique_ptr<const Hotwords> hotwords) {
-  prepare(capsule->info, filter, nullptr);
+                     LoadedModel& model, std::unique_ptr<const Hotwords> hotwords) {
+  prepare(capsule->info, filter, model);
   resampler_ = capsule->resampler;
   accepted_ = resampler_.inputs;
   segments_ = capsule->finals();
-  ring_.reset(resampler_.outputs);
+  ring_.reset(resampler_.outputs, capsule->unread);
+  oldest_ = resampler_.outputs - capsule->unread.size();
   stamp_ = {resampler_.outputs, now_ns()};
-  if (hotwords) favour(hotwords.release());
-  listening_.readout.set_state(std::move(capsule->readout));
+  favour(hotwords.release());
+  listening_.readout->set_state(std::move(capsule->readout));
   listening_.told = std::move(capsule->told);
   restored_ = std::move(capsule);
 }
 
 void Stream::save(StreamCapsule& capsule) const {
-  capsule.readout = listening_.readout.state();
+  capsule.unread.resize(heard() - static_cast<std::uint64_t>(next_frame_position()));
+  ring_.recall(heard() - capsule.unread.size(), capsule.unread);
+  capsule.readout = listening_.readout->state();
   capsule.told = listening_.told;
   if (listening_.favoured != nullptr) capsule.hotwords = listening_.favoured->list();
 }
@@ -164,13 +171,47 @@ void Stream::end(EndReason reason, std::string message) noexcept {
   mark(end);
 }
 
+std::int64_t Stream::next_frame_position() const noexcept {
+  const ModelConfig& config = model().config;
+  const std::int64_t origin = listening_.readout->origin();
+  return origin + config.frames_given(static_cast<std::int64_t>(position()) - origin) * config.frame_hop();
+}
+
+bool Stream::is_at_pause() const noexcept {
+  return listening_.readout->is_idle() || next_frame_position() == listening_.readout->origin();
+}
+
+std::int64_t Stream::pause_position() const noexcept {
+  const std::int64_t oldest = std::max(static_cast<std::int64_t>(oldest_), listening_.readout->origin());
+  return std::max(next_frame_position() - listening_.readout->onset_samples(), oldest);
+}
+
+void Stream::move(LoadedModel& model, std::int64_t origin, const Hotwords* favoured,
+                  std::unique_ptr<const Hotwords> owned) {
+  Readout& readout = model.readouts[slot_];
+  readout.go_on_from(*listening_.readout, origin);
+  readout.set_hotwords(favoured);
+  listening_.readout = &readout;
+  listening_.favoured = favoured;
+  listening_.hotwords = std::move(owned);
+  again_ = heard() - static_cast<std::uint64_t>(origin);
+  model_.store(&model, std::memory_order_relaxed);
+}
+
+std::size_t Stream::take(std::span<float> samples) noexcept {
+  const auto first = samples.first(std::min(again_, samples.size()));
+  ring_.recall(position(), first);
+  again_ -= first.size();
+  return first.size() + ring_.pop(samples.subspan(first.size()));
+}
+
 void Stream::drop_mark() noexcept {
   Mark taken;
   marks_.pop(std::span(&taken, 1));
 }
 
 void Stream::favour(const Hotwords* hotwords) noexcept {
-  listening_.readout.set_hotwords(hotwords);
+  listening_.readout->set_hotwords(hotwords);
   listening_.favoured = hotwords;
   listening_.hotwords.reset(hotwords);
 }

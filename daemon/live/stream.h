@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/live/loaded_model.h"
 #include "daemon/live/readout.h"
 #include "daemon/live/result.h"
 #include "daemon/live/sample_ring.h"
@@ -39,8 +40,9 @@ struct Mark {
 // scheduler reads. Only the rings and the atomics are seen from both sides.
 class Stream {
  public:
-  Stream(std::uint32_t slot, std::size_t ring_samples, std::size_t chunk_samples, Readout readout,
-         int model_rate, Wakeup& scheduler);
+  // The last `kept_samples` that were heard stay there to be heard once more, by another model.
+  Stream(std::uint32_t slot, std::size_t ring_samples, std::size_t kept_samples, std::size_t chunk_samples,
+         LoadedModel& model, Wakeup& scheduler);
   ~Stream();
   Stream(const Stream&) = delete;
 
@@ -48,13 +50,13 @@ class Stream {
   const StreamInfo& info() const noexcept { return info_; }  // constant from opening to retirement
 
   // ---- table, while neither other party knows the stream
-  // `filter` converts info.rate to the model's rate and outlives the stream, as do `hotwords`, which it
-  // begins with (null: none).
-  void prepare(StreamInfo info, const dsp::ResamplerFilter& filter, const Hotwords* hotwords);
+  // `filter` converts info.rate to the model's rate and outlives the stream, as does `model`, until the
+  // stream moves.
+  void prepare(StreamInfo info, const dsp::ResamplerFilter& filter, LoadedModel& model);
 
   // The same for one that goes on from `capsule`, as capsule->info, with `hotwords` made of those in it. Its
   // resampler is valid for `filter`.
-  void restore(std::unique_ptr<StreamCapsule> capsule, const dsp::ResamplerFilter& filter,
+  void restore(std::unique_ptr<StreamCapsule> capsule, const dsp::ResamplerFilter& filter, LoadedModel& model,
                std::unique_ptr<const Hotwords> hotwords);
 
   // ---- producer
@@ -93,23 +95,40 @@ class Stream {
   // ---- any thread
   void request_end() noexcept { end_requested_.store(true, std::memory_order_release); }
   bool ending() const noexcept { return ending_.load(std::memory_order_relaxed); }
-  std::uint64_t heard() const noexcept { return ring_.read(); }  // model samples that went to the engine
+  std::uint64_t heard() const noexcept { return ring_.read(); }  // model samples that went to an engine
   std::size_t backlog() const noexcept { return ring_.size(); }  // model samples that wait
   std::int64_t segments() const noexcept {
     return segments_.load(std::memory_order_relaxed);
   }  // finals so far
 
+  // ---- scheduler, ingest
+  // That it is on: the ingest thread may use it until it is told that the model is not in use any more.
+  LoadedModel& model() const noexcept { return *model_.load(std::memory_order_relaxed); }
+
   // ---- scheduler
+  // Model samples that went to the model that it is on: fewer than heard() after it has moved, until take()
+  // has given again what came behind where that model began.
+  std::uint64_t position() const noexcept { return heard() - again_; }
+  std::size_t waiting() const noexcept { return backlog() + again_; }  // model samples that take() has
+  // Where the frames end that its model has given of it: the next one's hop begins there. Model samples.
+  std::int64_t next_frame_position() const noexcept;
+  // Whether nothing is being said, so that another model may go on.
+  bool is_at_pause() const noexcept;
+  // Where it then goes on: before next_frame_position(), by what may be the beginning of a word.
+  std::int64_t pause_position() const noexcept;
+  // It is heard by `model` from `origin` on, one of the two positions above, with these hotwords.
+  void move(LoadedModel& model, std::int64_t origin, const Hotwords* favoured,
+            std::unique_ptr<const Hotwords> owned);
   const Mark* next_mark() const noexcept { return marks_.front(); }
   void drop_mark() noexcept;
-  std::size_t take(std::span<float> samples) noexcept { return ring_.pop(samples); }
+  std::size_t take(std::span<float> samples) noexcept;
   const std::string& end_message() const noexcept { return end_message_; }  // valid once the End mark is seen
   // When the sample before `position` was accepted; positions may only grow.
   std::int64_t accepted_ns(std::uint64_t position) noexcept;
   std::int64_t source_position(std::int64_t model_position) const noexcept;
   // Takes over what a Hotwords mark brought; frees those before.
   void favour(const Hotwords* hotwords) noexcept;
-  // Fills in the scheduler's part of a capsule but the engine's.
+  // Fills in the scheduler's part of a capsule but the engine's; nothing waits to be heard again.
   void save(StreamCapsule& capsule) const;
   // What the stream goes on from, once; null where it began.
   std::unique_ptr<StreamCapsule> take_restored() noexcept { return std::move(restored_); }
@@ -117,8 +136,7 @@ class Stream {
 
   // The scheduler's own; nobody else looks.
   struct Listening {
-    explicit Listening(Readout r) : readout(std::move(r)) {}
-    Readout readout;
+    Readout* readout = nullptr;                // the model's for this slot
     const Hotwords* favoured = nullptr;        // in force; null: none
     std::unique_ptr<const Hotwords> hotwords;  // the same, where a producer brought them
     StreamTold told;
@@ -126,7 +144,7 @@ class Stream {
     std::int64_t lost_from =
         -1;  // model samples: nothing from here on was heard, for the engine failed; -1: it works
     std::int64_t lost_told = 0;  // model samples: told as a gap up to here
-    void reset();
+    void reset(LoadedModel& model, std::uint32_t slot);
   };
   Listening& listening() noexcept { return listening_; }
 
@@ -166,6 +184,9 @@ class Stream {
   std::string end_message_;                          // producer's until the End mark, then the scheduler's
 
   std::unique_ptr<StreamCapsule> restored_;  // the table's until the scheduler takes it
+  std::atomic<LoadedModel*> model_;          // the table's until it is opened, then the scheduler's
+  std::size_t again_ = 0;                    // scheduler's: so many of the samples heard last are taken again
+  std::uint64_t oldest_ = 0;                 // scheduler's: samples before this position are not in the ring
   Stamp stamp_;                              // scheduler's: the last one taken
   Listening listening_;
 };

@@ -18,7 +18,7 @@ namespace sidewinder::live {
 namespace {
 
 constexpr std::uint64_t kMagic = 0x4d41'4552'5453'5753;  // "SWSTREAM", little-endian
-constexpr std::uint64_t kVersion = 1;                    // raised when a field changes its meaning
+constexpr std::uint64_t kVersion = 2;                    // raised when a field changes its meaning
 constexpr std::size_t kMostTextBytes = 4'096;            // of a string
 constexpr std::int64_t kMostEndpointMs = 86'400'000;     // a day, as in the config
 
@@ -104,6 +104,7 @@ void fields(A& a, T& track) {
 template <class A, Like<Readout::State> T>
 void fields(A& a, T& readout) {
   a("endpoint", readout.endpoint);
+  a("origin", readout.origin);
   a("decoder", readout.decoder);
   a("open", readout.open);
   a("last_end", readout.last_end);
@@ -165,6 +166,7 @@ void fields(A& a, T& capsule) {
   a("next_seq", capsule.next_seq);
   a("resampler", capsule.resampler);
   a("engine", capsule.engine);
+  a("unread", capsule.unread);
   a("readout", capsule.readout);
   a("told", capsule.told);
   a("hotwords", capsule.hotwords);
@@ -368,7 +370,7 @@ void check_readout(const StreamCapsule& capsule, std::int64_t heard, const Capsu
               are_placed(state.open.words, heard) && is_place(state.last_end, heard),
           "the open segment");
   require(state.endpoint.detector == SilenceDetector::Blanks ||
-              state.voice.detector.samples == static_cast<std::uint64_t>(heard),
+              state.voice.detector.samples == static_cast<std::uint64_t>(heard - state.origin),
           "the voice activity");
 }
 
@@ -380,13 +382,19 @@ void check(const StreamCapsule& capsule, const CapsuleHost& host) {
           "the position");
   require(are_finite(std::as_bytes(std::span(capsule.resampler.history))), "a sample");
   const auto heard = static_cast<std::int64_t>(capsule.resampler.outputs);
+  const std::int64_t origin = capsule.readout.origin;
+  require(origin >= 0 && origin <= heard, "the origin");
   try {
     const StreamClock clock = open_capsule(capsule.engine, StateLayout(host.config), host.model);
-    require(clock.samples == heard && clock.ended == 0, "the encoder's clock");
+    require(clock.samples == heard - origin && clock.ended == 0, "the encoder's clock");
   } catch (const ModelError& error) {
     damaged(error.what());
   }
   require(are_finite(capsule_floats(std::span<const std::byte>(capsule.engine))), "the encoder's state");
+  const std::int64_t given = host.config.frames_given(heard - origin) * host.config.frame_hop();
+  require(std::ssize(capsule.unread) == heard - origin - given &&
+              are_finite(std::as_bytes(std::span(capsule.unread))),
+          "what is unread");
   check_readout(capsule, heard, host);
   require(
       capsule.told.level_begin >= 0 && capsule.told.level_begin <= heard && capsule.told.level_squares >= 0,
@@ -402,16 +410,16 @@ void check(const StreamCapsule& capsule, const CapsuleHost& host) {
 
 }  // namespace
 
-std::vector<std::byte> seal(const StreamCapsule& capsule, const CapsuleHost& host) {
+std::vector<std::byte> seal(const StreamCapsule& capsule, const ModelHash& model, std::uint64_t decoding) {
   Json body = Json::object();
-  body["decoding"] = host.decoding.identity();
+  body["decoding"] = decoding;
   Saver saver(body);
   fields(saver, capsule);
   const std::vector<std::uint8_t> cbor = Json::to_cbor(body);
   std::vector<std::byte> bytes(sizeof(Header) + cbor.size());
   const auto part = std::span(bytes).subspan(sizeof(Header));
   std::memcpy(part.data(), cbor.data(), cbor.size());
-  Header header{kMagic, kVersion, bytes.size(), host.model, 0};
+  Header header{kMagic, kVersion, bytes.size(), model, 0};
   header.checksum = checksum(header, part);
   std::memcpy(bytes.data(), &header, sizeof(header));
   return bytes;

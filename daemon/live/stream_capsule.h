@@ -39,6 +39,7 @@ struct StreamCapsule {
 
   // The scheduler's.
   std::vector<std::byte> engine;  // Engine::save()
+  std::vector<float> unread;      // the last model samples, which the engine has heard and given no frame of
   Readout::State readout;
   StreamTold told;
   std::vector<Hotword> hotwords;  // those in force
@@ -52,9 +53,11 @@ struct StreamCapsule {
 
 // A capsule on its way from thread to thread, each adding its part.
 struct StreamSave {
-  std::uint64_t token = 0;  // control's
-  bool end = false;         // the stream ends here, and goes on where the capsule is restored
-  bool failed = false;      // the engine has no state any more to be saved
+  std::uint64_t token = 0;     // control's
+  bool end = false;            // the stream ends here, and goes on where the capsule is restored
+  bool failed = false;         // the engine has no state any more to be saved
+  ModelHash model{};           // that the stream is on
+  std::uint64_t decoding = 0;  // Decoding::identity() of it
   StreamCapsule capsule;
 };
 
@@ -66,8 +69,8 @@ struct CapsuleHost {
 };
 
 // As bytes: a header (magic, version, length, model's hash, checksum), then CBOR (RFC 8949), a map of the
-// fields by name.
-std::vector<std::byte> seal(const StreamCapsule& capsule, const CapsuleHost& host);
+// fields by name. `decoding` is Decoding::identity().
+std::vector<std::byte> seal(const StreamCapsule& capsule, const ModelHash& model, std::uint64_t decoding);
 
 // Throws Fault, and never anything else whatever the bytes are: bad_capsule (damaged, not one, of another
 // version, or a value in it that no stream can have), other_model (names both models), unsupported (this

@@ -15,34 +15,32 @@ constexpr int kUsualRates[] = {8'000,  11'025, 12'000, 16'000, 22'050, 24'000,
 
 }  // namespace
 
-Endpoint endpoint_of(const Config& config) {
-  return {.silence_ms = config.endpoint.silence_ms,
-          .max_segment_ms = config.endpoint.max_segment_ms,
-          .detector = config.endpoint.detector};
+std::int64_t most_heard_again(const ModelConfig& model) noexcept {
+  return model.most_unread_samples() + Readout::most_onset_samples(model);
 }
 
-StreamTable::StreamTable(const Config& config, const ModelConfig& model, const Decoding& decoding,
-                         const Hotwords* hotwords, std::uint32_t devices)
-    : model_rate_(model.sample_rate),
-      hotwords_(hotwords),
+StreamTable::StreamTable(const Config& config, LoadedModel& model)
+    : model_rate_(model.config.sample_rate),
+      model_(&model),
       endpoint_(endpoint_of(config)),
       opened_(static_cast<std::size_t>(config.limits.streams)),
-      pool_(static_cast<std::uint32_t>(config.limits.streams), devices),
+      pool_(static_cast<std::uint32_t>(config.limits.streams), model.engine().devices()),
       unusual_filters_(static_cast<std::size_t>(config.limits.streams)) {
+  const auto kept = static_cast<std::size_t>(most_heard_again(model.config));
   const auto samples = [&](std::int64_t ms) { return static_cast<std::size_t>(ms * model_rate_ / 1000); };
   for (std::uint32_t slot = 0; slot < config.limits.streams; ++slot)
     // A buffer has room for two chunks, or the scheduler would wait for one that can't fit.
     streams_.push_back(std::make_unique<Stream>(
-        slot, samples(std::max(config.limits.buffer_ms, 2 * config.scheduler.chunk_ms)),
-        samples(config.scheduler.chunk_ms), Readout(model, decoding, endpoint_), model_rate_, work()));
+        slot, samples(std::max(config.limits.buffer_ms, 2 * config.scheduler.chunk_ms)), kept,
+        samples(config.scheduler.chunk_ms), model, work()));
   for (int rate : kUsualRates) usual_filters_.try_emplace(rate, rate, model_rate_);
 }
 
 std::variant<Stream*, Refusal> StreamTable::open(StreamInfo wanted, std::int64_t owner_streams) {
   return open(std::move(wanted), owner_streams,
               [this](Stream& stream, StreamInfo&& info, const dsp::ResamplerFilter& filter) {
-                stream.prepare(std::move(info), filter, hotwords_);
-                stream.listening().readout.set_endpoint(endpoint_);
+                stream.prepare(std::move(info), filter, *model_);
+                stream.listening().readout->set_endpoint(endpoint_);
                 return std::optional<Refusal>();
               });
 }
@@ -56,7 +54,7 @@ std::variant<Stream*, Refusal> StreamTable::restore(std::unique_ptr<StreamCapsul
         if (!filter.valid(capsule->resampler))
           return std::optional(Refusal{"bad_capsule", "its resampler's position is one that none can have"});
         capsule->info = std::move(info);
-        stream.restore(std::move(capsule), filter, std::move(hotwords));
+        stream.restore(std::move(capsule), filter, *model_, std::move(hotwords));
         return std::optional<Refusal>();
       });
 }
@@ -102,6 +100,7 @@ std::variant<Stream*, Refusal> StreamTable::claim(StreamInfo&& wanted, std::int6
     return Refusal{"bad_format", error.what()};
   }
   stream.lease.emplace(std::move(*lease));
+  ++model_->streams;
   by_name_.emplace(stream.info().name, &stream);
   ++by_owner_[stream.info().owner];
   return &stream;
@@ -112,8 +111,8 @@ std::optional<Refusal> StreamTable::refusing_locked() const {
   if (behind_ > 0)
     return Refusal{"full", "the engine is behind with " + std::to_string(behind_) + " of " +
                                std::to_string(by_name_.size()) + " streams; try again later"};
-  if (capacity_ > 0 && by_name_.size() >= capacity_)
-    return Refusal{"full", "the engine was measured to carry " + std::to_string(capacity_) + " streams at " +
+  if (const std::size_t capacity = model_->capacity; capacity > 0 && by_name_.size() >= capacity)
+    return Refusal{"full", "the engine was measured to carry " + std::to_string(capacity) + " streams at " +
                                "limits.load_percent, and has " + std::to_string(by_name_.size()) +
                                "; try again later, or elsewhere"};
   if (pool_.available() == 0)
@@ -147,6 +146,7 @@ void StreamTable::retire(Stream& stream) {
   if (--owner->second == 0) by_owner_.erase(owner);
   unusual_filters_[stream.slot()].reset();
   stream.lease.reset();
+  --stream.model().streams;
   ++counts_.closed;
   if (by_name_.empty()) emptied_.notify_all();
 }
@@ -208,14 +208,18 @@ void StreamTable::set_behind(std::size_t streams) {
   behind_ = streams;
 }
 
-void StreamTable::set_capacity(std::size_t streams) {
-  std::lock_guard lock(mutex_);
-  capacity_ = streams;
+std::size_t StreamTable::capacity() const {
+  return model().capacity;
 }
 
-std::size_t StreamTable::capacity() const {
+void StreamTable::set_model(LoadedModel& model) {
   std::lock_guard lock(mutex_);
-  return capacity_;
+  model_ = &model;
+}
+
+LoadedModel& StreamTable::model() const {
+  std::lock_guard lock(mutex_);
+  return *model_;
 }
 
 bool StreamTable::wait_until_empty(std::chrono::steady_clock::time_point deadline) {

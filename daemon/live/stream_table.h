@@ -16,9 +16,8 @@
 
 #include "daemon/live/bounded_queue.h"
 #include "daemon/live/config.h"
+#include "daemon/live/loaded_model.h"
 #include "daemon/live/stream.h"
-#include "model/config.h"
-#include "model/decoding.h"
 #include "model/slot_pool.h"
 
 namespace sidewinder::live {
@@ -29,7 +28,9 @@ struct Refusal {
   std::string message;
 };
 
-Endpoint endpoint_of(const Config& config);
+// Of a stream that moves from such a model to another: the most of its last samples that the other hears once
+// more.
+std::int64_t most_heard_again(const ModelConfig& model) noexcept;
 
 // A stream seen from outside, at one moment.
 struct StreamStatus {
@@ -45,10 +46,13 @@ struct StreamStatus {
 // Owns the streams; any thread. Everything is allocated at construction but the filters of unusual rates.
 class StreamTable {
  public:
-  // Streams begin with `hotwords` (null: none); `devices` is Engine::devices(). All references must outlive
-  // it.
-  StreamTable(const Config& config, const ModelConfig& model, const Decoding& decoding,
-              const Hotwords* hotwords, std::uint32_t devices = 1);
+  // `model` must outlive the streams that are opened until there is another.
+  StreamTable(const Config& config, LoadedModel& model);
+
+  // Streams that are opened from now on are on this one. Preconditions: its sample rate is that of the first,
+  // and most_heard_again() of it at most what it was there.
+  void set_model(LoadedModel& model);
+  LoadedModel& model() const;
 
   // Claims a slot for `wanted` (its epoch is chosen here, and its name when empty). The caller becomes the
   // stream's producer. Its owner has at most `owner_streams` at a time, if not 0.
@@ -81,8 +85,7 @@ class StreamTable {
   bool draining() const;
   void set_behind(std::size_t streams);  // how many lag too far: while there are any, no more come in
 
-  // How many live streams the engine carries; more are refused. 0 (and at first): not known.
-  void set_capacity(std::size_t streams);
+  // How many live streams the model's engine carries; more are refused. 0: not known.
   std::size_t capacity() const;
 
   // Why no stream would be let in now, if so.
@@ -109,8 +112,8 @@ class StreamTable {
   const dsp::ResamplerFilter& filter(int rate, std::uint32_t slot);
 
   const int model_rate_;
-  const Hotwords* const hotwords_;
   mutable std::mutex mutex_;
+  LoadedModel* model_;
   Endpoint endpoint_;
   std::condition_variable emptied_;
   BoundedQueue<Stream*> opened_;
@@ -124,7 +127,6 @@ class StreamTable {
   std::uint64_t last_name_ = 0;
   bool draining_ = false;
   std::size_t behind_ = 0;
-  std::size_t capacity_ = 0;  // 0: not known
   Counts counts_;
 };
 

@@ -66,8 +66,7 @@ FrontEnd::FrontEnd(const ModelConfig& config, const Weights& weights, const Stat
 }
 
 std::int64_t FrontEnd::rows_given(const StreamClock& clock) const noexcept {
-  std::int64_t stem_frames = config_.stem_frames(clock.samples);
-  return clock.ended ? stem_frames : std::max<std::int64_t>(0, stem_frames - config_.stem.lookahead);
+  return clock.ended ? config_.stem_frames(clock.samples) : config_.frames_given(clock.samples);
 }
 
 int FrontEnd::advance(float* state, StreamClock& clock, std::span<const float>& samples, int most,

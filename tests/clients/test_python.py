@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from client_support import LONG, PACKAGE, ROOT
+from client_support import LONG, MODEL, PACKAGE, ROOT
 
 import sidewinder
 from sidewinder import aio
@@ -420,6 +420,38 @@ def test_save_and_restore(shared_daemon, own_daemon, quilter, transcribed):
     assert not of(events + rest, sidewinder.Missed)
     assert of(rest, sidewinder.Opened)[0].restored
     assert sidewinder.transcript(of(events + rest, sidewinder.Final)) == transcribed("quilter.flac")
+
+
+def test_swap_model(own_daemon, quilter, tmp_path):
+    daemon = own_daemon()
+    control = sidewinder.Control(daemon.control, LONG)
+
+    def settled():
+        while (stats := control.stats()).swapping:
+            time.sleep(0.1)
+        assert stats.moving == 0
+        return stats
+
+    with listen(daemon, "swapped") as listener:
+        with sender(daemon, "swapped") as one:
+            one.send(quilter[: len(quilter) // 2], timeout=LONG)
+            one.flush(LONG)
+            with pytest.raises(sidewinder.Refused) as refused:
+                control.swap_model(tmp_path / "none")
+            assert refused.value.reason == "bad_model" and "config.json" in refused.value.message
+            # The same model is another all the same: what it has heard it has heard alone.
+            swapping = control.swap_model(MODEL, within=0)
+            assert swapping.streams == 1 and swapping.model == swapping.before == one.model
+            settled()
+            again = asyncio.run(aio.Control(daemon.control, LONG).swap_model(MODEL, within=1))
+            assert again.streams == 1
+            one.send(quilter[len(quilter) // 2 :], timeout=LONG)
+            settled()
+            assert one.close(LONG).samples == len(quilter) // 2
+        events = until_closed(listener, "swapped")
+    finals = of(events, sidewinder.Final)
+    assert [final.seq for final in finals] == list(range(len(finals)))
+    assert "model" in [final.reason for final in finals] and not of(events, sidewinder.Missed)
 
 
 def test_file_through_control(shared_daemon, transcribed):

@@ -76,6 +76,29 @@ class EngineTest : public testing::TestWithParam<EngineUnderTest> {
   }
 };
 
+// What a stream that moves to another model counts on.
+TEST_P(EngineTest, FramesGivenAndSamplesUnreadAreThoseOfTheConfig) {
+  const ModelConfig& config = default_model().config;
+  auto engine = make(options(2, 3'000));
+  const std::vector<float> samples = read_clip("quilter.flac");
+  for (std::uint32_t slot = 0; slot < 2; ++slot) {
+    std::mt19937 random(slot);
+    engine->reset(slot);
+    Transcript transcript;
+    std::int64_t heard = 0, most = 0;
+    while (heard < 40'000) {
+      const std::size_t count = random() % (slot == 0 ? 3'000 : 700);
+      feed(*engine, slot, std::span(samples).subspan(static_cast<std::size_t>(heard), count), 3'000, false,
+           transcript);
+      heard += static_cast<std::int64_t>(count);
+      ASSERT_EQ(transcript.next_frame, config.frames_given(heard));
+      most = std::max(most, heard - transcript.next_frame * kHop);
+    }
+    EXPECT_LE(most, config.most_unread_samples());
+    EXPECT_GT(most, config.most_unread_samples() - kHop);
+  }
+}
+
 TEST_P(EngineTest, GoldenLogitsAndTokens) {
   for (const char* file : {"golden/encoder-0000.safetensors", "golden/encoder-0003.safetensors"}) {
     Vectors golden = Vectors::load(file);

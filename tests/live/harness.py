@@ -300,10 +300,9 @@ def decode(clip, *options):
     return subprocess.run(["sox", DATA / clip, "-t", "raw", *form, "-"], check=True, capture_output=True).stdout
 
 
-def transcribe(source, *options, pcm=None):
+def transcribe(source, *options, pcm=None, model=ROOT / "model" / "pretrained"):
     """The offline transcript: of a file, or of 16-bit mono PCM at 16 kHz given as `pcm`."""
-    command = [BIN / "sidewinder", "transcribe", "--model", ROOT / "model" / "pretrained", "--format", "json",
-               "--engine", "cpu", *options]
+    command = [BIN / "sidewinder", "transcribe", "--model", model, "--format", "json", "--engine", "cpu", *options]
     if pcm is not None:
         command += ["--rate", "16000", "--sample-format", "s16le"]
     done = subprocess.run([*command, source], input=pcm, check=True, capture_output=True)

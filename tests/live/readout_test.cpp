@@ -233,6 +233,82 @@ TEST(ReadoutVoice, HoldsASegmentOpenThatBlanksWouldEndButNotForEver) {
   EXPECT_EQ(frames_until_end(SilenceDetector::Voice, loud), 30);
 }
 
+// Another readout that begins at a sample hears what one hears that begins with the stream, so much later.
+TEST(ReadoutMove, GoesOnFromAPositionWithItsOwnFrames) {
+  constexpr std::int64_t kHeard = 1 << 30;
+  for (const DecoderKind kind : {DecoderKind::BestPath, DecoderKind::Beam}) {
+    const Decoding decoders = decoding(kind);
+    for (unsigned seed = 0; seed < 20; ++seed) {
+      std::mt19937 random(seed);
+      const Frames before = random_frames(random), after = random_frames(random);
+      Endpoint endpoint = kShort;
+      endpoint.detector = static_cast<SilenceDetector>(seed % 3);
+      Readout first(config(), decoders, endpoint), second(config(), decoders, {});
+      std::vector<Segment> told;
+      first.hear(before.samples);
+      const std::size_t frames = before.tokens.size() / 2;
+      const std::int64_t origin = static_cast<std::int64_t>(frames) * config().frame_hop();
+      for (std::size_t at = 0; at < frames; ++at) first.advance(before.part(at, 1), origin + 5'000, told);
+      const std::int64_t number = first.open().number;
+      const bool open = !first.open().words.empty() || !first.tentative().empty();
+      EXPECT_TRUE(!open || !first.is_idle());
+      const std::size_t ended = told.size();
+      first.interrupt(origin, told);
+      ASSERT_LE(told.size(), ended + 1);
+      EXPECT_TRUE(open || told.size() == ended);
+      if (told.size() > ended) {
+        EXPECT_EQ(told.back().reason, SegmentEnd::Model);
+        EXPECT_EQ(told.back().number, number);
+        EXPECT_EQ(told.back().end, origin);
+        EXPECT_LE(told.back().begin, origin);
+        for (const Word& word : told.back().words) EXPECT_LE(word.end, origin);
+      }
+      EXPECT_TRUE(first.open().words.empty() && first.tentative().empty());
+
+      second.go_on_from(first, origin);
+      EXPECT_EQ(second.origin(), origin);
+      Readout alone(config(), decoders, endpoint);
+      std::vector<Segment> expected, segments;
+      for (Readout* readout : {&alone, &second}) {
+        std::vector<Segment>& into = readout == &alone ? expected : segments;
+        const std::int64_t heard = readout == &alone ? kHeard - origin : kHeard;
+        const auto hop = static_cast<std::size_t>(config().frame_hop());
+        for (std::size_t at = 0; at < after.tokens.size(); ++at) {
+          readout->hear(std::span(after.samples).subspan(at * hop, hop));
+          readout->advance(after.part(at, 1), heard, into);
+        }
+        readout->finish(heard, into);
+      }
+      ASSERT_EQ(segments.size(), expected.size());
+      for (std::size_t i = 0; i < expected.size(); ++i) {
+        EXPECT_EQ(segments[i].number, expected[i].number + static_cast<std::int64_t>(told.size()));
+        EXPECT_EQ(segments[i].begin, expected[i].begin + origin);
+        EXPECT_EQ(segments[i].end, expected[i].end + origin);
+        EXPECT_EQ(committed_text(segments[i]), committed_text(expected[i]));
+        for (std::size_t w = 0; w < expected[i].words.size(); ++w) {
+          EXPECT_EQ(segments[i].words[w].begin, expected[i].words[w].begin + origin);
+          EXPECT_EQ(segments[i].words[w].end, expected[i].words[w].end + origin);
+        }
+      }
+    }
+  }
+}
+
+TEST(ReadoutMove, IdleIsAfterBlanksAndTheOnsetIsHalfOfThem) {
+  const Decoding decoders = decoding(DecoderKind::BestPath);
+  const Frames frames = word_with_a_longer_voice(60);
+  Readout readout(config(), decoders, kShort);  // 10 frames of blanks end a segment
+  std::vector<Segment> ended;
+  const std::int64_t hop = config().frame_hop();
+  for (std::size_t at = 0; at < frames.tokens.size(); ++at) {
+    readout.advance(frames.part(at, 1), 1 << 30, ended);
+    const std::int64_t blanks = static_cast<std::int64_t>(at) + 1 - (at < 50 ? 0 : 51);
+    EXPECT_EQ(readout.is_idle(), blanks >= 10) << at;
+    EXPECT_EQ(readout.onset_samples(), std::min<std::int64_t>(blanks / 2, 10) * hop) << at;
+    EXPECT_LE(readout.onset_samples(), Readout::most_onset_samples(config()));
+  }
+}
+
 TEST(ReadoutState, GoesOnElsewhereInTheSameBits) {
   for (const DecoderKind kind : {DecoderKind::BestPath, DecoderKind::Beam}) {
     const Decoding decoders = decoding(kind);

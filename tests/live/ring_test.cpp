@@ -29,6 +29,32 @@ TEST(SampleRing, TakesAllOrNothing) {
   EXPECT_EQ(ring.read(), 5u);
 }
 
+TEST(SampleRing, KeepsWhatWasPopped) {
+  SpscRing<int> ring(5, 3);
+  EXPECT_EQ(ring.capacity(), 5u);
+  std::vector<int> in(4), out(4), again(3);
+  for (int at = 0; at < 100; at += 4) {  // around the end at every place
+    std::iota(in.begin(), in.end(), at);
+    ASSERT_TRUE(ring.push(in));
+    ASSERT_EQ(ring.pop(out), 4u);
+    EXPECT_EQ(out, in);
+    std::iota(in.begin(), in.end(), 1'000);
+    ASSERT_TRUE(ring.push(in));
+    ASSERT_TRUE(ring.push(1'004)) << "all of its capacity is free";
+    ASSERT_FALSE(ring.push(1'005));
+    ring.recall(ring.read() - 3, again);
+    EXPECT_EQ(again, (std::vector<int>{at + 1, at + 2, at + 3}));
+    out.resize(5);
+    ring.pop(out);
+    out.resize(4);
+  }
+  ring.reset(77, again);
+  EXPECT_EQ(ring.read(), 77u);
+  std::vector<int> recalled(3);
+  ring.recall(74, recalled);
+  EXPECT_EQ(recalled, again);
+}
+
 TEST(SampleRing, KeepsOrderBetweenThreads) {
   constexpr std::uint32_t kItems = 200'000;
   SpscRing<std::uint32_t> ring(256);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <map>
 #include <memory>
 #include <span>
@@ -76,8 +77,9 @@ class SchedulerTest : public ::testing::Test {
   }
 
   // Runs the scheduler until the streams, which have been ended, are closed; all that it said.
-  std::vector<Result> run_until_closed(Engine& engine) {
-    Scheduler scheduler(config_, engine, table_, results_, consumed_, metrics_);
+  std::vector<Result> run_until_closed(std::unique_ptr<Engine> engine) {
+    model_.chosen.engine = std::move(engine);
+    Scheduler scheduler(config_, model_, table_, results_, consumed_, metrics_);
     scheduler.start();
     EXPECT_TRUE(table_.wait_until_empty(std::chrono::steady_clock::now() + std::chrono::minutes(5)));
     failure_ = scheduler.failure();
@@ -87,11 +89,38 @@ class SchedulerTest : public ::testing::Test {
     return told;
   }
 
+  struct Heard {
+    std::vector<Segment> segments;
+    std::vector<Word> words() const {
+      std::vector<Word> all;
+      for (const Segment& segment : segments)
+        all.insert(all.end(), segment.words.begin(), segment.words.end());
+      return all;
+    }
+  };
+
+  // What a model alone hears of them, by hand.
+  Heard hear_alone(std::span<const float> samples) const {
+    auto engine = make_cpu_engine(test::default_model(), options(1));
+    Readout readout(model_.config, model_.decoding, endpoint_of(config_));
+    Heard heard;
+    engine->reset(0);
+    for (std::size_t at = 0; at < samples.size();) {
+      const std::size_t count = std::min<std::size_t>(3'000, samples.size() - at);
+      const StreamInput input{0, samples.subspan(at, count), at + count == samples.size()};
+      StreamOutput output;
+      engine->step({&input, 1}, {&output, 1});
+      at += count;
+      readout.hear(input.samples);
+      readout.advance(output, static_cast<std::int64_t>(at), heard.segments);
+    }
+    readout.finish(static_cast<std::int64_t>(samples.size()), heard.segments);
+    return heard;
+  }
+
   const Config config_ = crowd();
-  const Model& model_ = test::default_model();
-  Tokenizer tokenizer_{test::default_model_folder() / "tokens.txt", model_.config.vocab_size};
-  Decoding decoding_{test::default_model_folder(), model_.config, tokenizer_, {}};
-  StreamTable table_{config_, model_.config, decoding_, nullptr};
+  LoadedModel model_{config_, test::default_model()};
+  StreamTable table_{config_, model_};
   BoundedQueue<Result> results_{4'096};
   Wakeup consumed_;
   Metrics metrics_;
@@ -100,13 +129,13 @@ class SchedulerTest : public ::testing::Test {
 
 TEST_F(SchedulerTest, LostEngineIsTold) {
   const std::vector<float> speech = test::read_clip("quilter.flac");
-  EngineThatIsLost engine(make_cpu_engine(model_, options(1)), 2);
   Stream& stream = open("a");
   ASSERT_TRUE(stream.write(speech));
   ASSERT_TRUE(stream.flush(7));
   stream.end(EndReason::Client, {});
 
-  const std::vector<Result> told = run_until_closed(engine);
+  const std::vector<Result> told = run_until_closed(
+      std::make_unique<EngineThatIsLost>(make_cpu_engine(test::default_model(), options(1)), 2));
   EXPECT_EQ(failure_, "the device fell off the bus");
   EXPECT_TRUE(table_.draining());
   const auto gap = std::ranges::find_if(
@@ -144,9 +173,8 @@ TEST_F(SchedulerTest, CrowdDecodedByATeamIsHeardLikeEachAlone) {
       EXPECT_TRUE(stream.write(std::span(speech).subspan(static_cast<std::size_t>(i) * shift, length)));
       stream.end(EndReason::Client, {});
     }
-    auto engine = make_cpu_engine(model_, options(threads));
     std::map<std::uint32_t, std::string> heard;
-    for (const Result& result : run_until_closed(*engine))
+    for (const Result& result : run_until_closed(make_cpu_engine(test::default_model(), options(threads))))
       if (const auto* final = std::get_if<FinalBody>(&result.body))
         for (const Word& word : final->segment.words)
           heard[result.slot] +=
@@ -159,6 +187,125 @@ TEST_F(SchedulerTest, CrowdDecodedByATeamIsHeardLikeEachAlone) {
   ASSERT_EQ(together.size(), std::size_t{kStreams});
   for (int i = 0; i < kStreams; i += 5)
     EXPECT_EQ(words(i, 1, 1), std::vector{together[static_cast<std::size_t>(i)]});
+}
+
+// The same weights twice are two models: what each hears of a stream it has heard alone.
+TEST_F(SchedulerTest, StreamsMoveToAnotherModelInAPauseOrAtOnce) {
+  const std::vector<float> speech = test::read_clip("quilter.flac");
+  const std::size_t half = std::min<std::size_t>(208'000, speech.size() * 9 / 16);  // in mid-sentence
+  for (const bool at_once : {false, true}) {
+    SCOPED_TRACE(at_once);
+    if (!at_once && speech.size() < 256'000) continue;  // the sanitizers' clip ends before the pause
+    LoadedModel next(config_, test::default_model());
+    ASSERT_EQ(&table_.model(), &model_);
+    Scheduler scheduler(config_, model_, table_, results_, consumed_, metrics_);
+    std::vector<Result> told;
+    const auto take_until = [&](auto&& wanted) {
+      while (true) {
+        while (auto result = results_.try_pop()) {
+          told.push_back(std::move(*result));
+          if (wanted(told.back())) return;
+        }
+        results_.filled().wait(1'000);
+      }
+    };
+    std::vector<Stream*> streams;
+    for (int i = 0; i < 3; ++i) {
+      streams.push_back(&open("old" + std::to_string(i)));
+      // Not in step with each other.
+      ASSERT_TRUE(streams.back()->write(std::span(speech).first(half - static_cast<std::size_t>(i) * 700)));
+      ASSERT_TRUE(streams.back()->flush(1));
+    }
+    scheduler.start();
+    int flushed = 0;
+    take_until([&](const Result& result) {
+      return std::holds_alternative<FlushedBody>(result.body) && ++flushed == 3;
+    });
+    EXPECT_EQ(model_.streams, 3u);
+    const std::size_t before_the_order = told.size();
+    table_.set_model(next);
+    scheduler.move_streams(next, at_once ? 0 : std::numeric_limits<std::int64_t>::max());
+    Stream& opened = open("new");
+    EXPECT_EQ(&opened.model(), &next);
+    ASSERT_TRUE(opened.write(speech));
+    opened.end(EndReason::Client, {});
+    bool released = false;
+    const auto is_release = [&](const Result& result) {
+      const auto* body = std::get_if<ReleasedBody>(&result.body);
+      EXPECT_TRUE(body == nullptr || body->model == &model_);
+      return body != nullptr;
+    };
+    if (at_once) take_until(is_release);  // though no audio comes
+    for (int i = 0; i < 3; ++i)
+      ASSERT_TRUE(streams[static_cast<std::size_t>(i)]->write(
+          std::span(speech).subspan(half - static_cast<std::size_t>(i) * 700)));
+    if (!at_once) take_until(is_release);
+    for (Stream* stream : streams) stream->end(EndReason::Client, {});
+    int closed = static_cast<int>(std::ranges::count_if(
+        told, [](const Result& result) { return std::holds_alternative<ClosedBody>(result.body); }));
+    take_until([&](const Result& result) {
+      released |= is_release(result);
+      return std::holds_alternative<ClosedBody>(result.body) && ++closed == 4;
+    });
+    ASSERT_TRUE(table_.wait_until_empty(std::chrono::steady_clock::now() + std::chrono::minutes(5)));
+    scheduler.stop();
+    while (auto result = results_.try_pop()) told.push_back(std::move(*result));
+    EXPECT_FALSE(released) << "once";
+    EXPECT_EQ(model_.streams, 0u);
+    EXPECT_EQ(next.streams, 0u);
+
+    const Heard whole = hear_alone(speech);
+    std::map<std::uint32_t, std::vector<const Result*>> by_slot;
+    for (const Result& result : told)
+      if (!std::holds_alternative<ReleasedBody>(result.body)) by_slot[result.slot].push_back(&result);
+    ASSERT_EQ(by_slot.size(), 4u);
+    for (const auto& [slot, results] : by_slot) {
+      std::vector<Segment> before, after;
+      const Result* moved = nullptr;
+      for (const Result* result : results) {
+        if (std::holds_alternative<MovedBody>(result->body)) {
+          EXPECT_EQ(moved, nullptr);
+          moved = result;
+          EXPECT_EQ(std::get<MovedBody>(result->body).model, &next);
+        } else if (const auto* final = std::get_if<FinalBody>(&result->body)) {
+          EXPECT_EQ(final->segment.number, static_cast<std::int64_t>(before.size() + after.size()));
+          (moved != nullptr ? after : before).push_back(final->segment);
+        }
+      }
+      std::int64_t origin = 0;
+      if (slot == opened.slot()) {
+        EXPECT_EQ(moved, nullptr);
+        std::swap(before, after);
+      } else {
+        ASSERT_NE(moved, nullptr);
+        EXPECT_GE(moved, &told[before_the_order]);
+        origin = moved->model_begin;
+      }
+      const std::vector<Word> expected =
+          hear_alone(std::span(speech).subspan(static_cast<std::size_t>(origin))).words();
+      const std::vector<Word> heard = Heard{after}.words();
+      ASSERT_EQ(heard.size(), expected.size());
+      for (std::size_t i = 0; i < heard.size(); ++i) {
+        EXPECT_EQ(heard[i].text, expected[i].text);
+        EXPECT_EQ(heard[i].begin, std::max<std::int64_t>(expected[i].begin, 0) + origin);
+        EXPECT_EQ(heard[i].end, expected[i].end + origin);
+        EXPECT_EQ(heard[i].confidence, expected[i].confidence);
+      }
+      if (slot == opened.slot()) continue;
+      // Before: what the first model says, up to where it was interrupted.
+      ASSERT_FALSE(before.empty());
+      const std::size_t undisturbed = before.size() - (before.back().reason == SegmentEnd::Model ? 1 : 0);
+      EXPECT_EQ(undisturbed < before.size(), at_once);
+      for (std::size_t i = 0; i < undisturbed; ++i) {
+        EXPECT_EQ(committed_text(before[i]), committed_text(whole.segments[i]));
+        EXPECT_EQ(before[i].begin, whole.segments[i].begin);
+        EXPECT_EQ(before[i].end, whole.segments[i].end);
+      }
+      EXPECT_EQ(before.back().end == origin, at_once);
+      EXPECT_LE(before.back().words.back().end, origin);
+    }
+    table_.set_model(model_);
+  }
 }
 
 }  // namespace

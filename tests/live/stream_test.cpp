@@ -18,6 +18,7 @@ class StreamTest : public ::testing::Test {
     Config config;
     config.limits.streams = 2;
     config.limits.buffer_ms = 500;
+    config.limits.load_percent = 0;  // a capacity need not be measured
     return config;
   }
   static StreamInfo info(const std::string& name, int rate = 48'000) {
@@ -30,10 +31,8 @@ class StreamTest : public ::testing::Test {
   }
   std::string refusal(const StreamInfo& wanted) { return std::get<Refusal>(table_.open(wanted)).reason; }
 
-  const ModelConfig& model_ = test::default_model().config;
-  Tokenizer tokenizer_{test::default_model_folder() / "tokens.txt", model_.vocab_size};
-  Decoding decoding_{test::default_model_folder(), model_, tokenizer_, {}};
-  StreamTable table_{small(), model_, decoding_, nullptr};
+  LoadedModel model_{small(), test::default_model()};
+  StreamTable table_{small(), model_};
 };
 
 // Whoever obeys the credit is never refused, at any rate, and gets the samples that the resampler makes of

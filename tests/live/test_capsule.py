@@ -229,7 +229,7 @@ def test_refusals(start, quilter):
         refused = restore(daemon, damaged)
         assert (refused["type"], refused["reason"]) == ("refused", "bad_capsule"), refused
     version = restore(daemon, capsule[:8] + bytes([9]) + capsule[9:])
-    assert version["reason"] == "bad_capsule" and "version 9" in version["message"] and "version 1" in version["message"]
+    assert version["reason"] == "bad_capsule" and "version 9" in version["message"] and "version 2" in version["message"]
     refused = restore(other, capsule)
     assert refused["reason"] == "unsupported" and "decoder" in refused["message"]
     assert restore(daemon, capsule, stream="a/b")["reason"] == "bad_name"

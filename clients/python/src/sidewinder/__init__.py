@@ -32,6 +32,7 @@ from .messages import (
     SenderClosed,
     Stats,
     StreamInfo,
+    Swapping,
     Word,
     transcript,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "Stats",
     "StreamClosed",
     "StreamInfo",
+    "Swapping",
     "Timeout",
     "Word",
     "transcript",

@@ -101,6 +101,13 @@ class ControlCore:
         header, _ = yield from exchange(self._address, self._keys, self._timeout, message, "opened", capsule)
         return messages.build(messages.Restored, header)
 
+    def _swap_model(
+        self, folder: "str | os.PathLike[str]", within: float, timeout: Optional[float]
+    ) -> Task[messages.Swapping]:
+        message = {"type": "swap_model", "folder": os.fspath(folder), "within_ms": round(within * 1000)}
+        header, _ = yield from exchange(self._address, self._keys, timeout, message, "swapping")
+        return messages.build(messages.Swapping, header)
+
     def _history(self, stream: str, first: int, last: int, epoch: Optional[int]) -> Task[messages.History]:
         message = {"type": "history", "stream": stream, "epoch": epoch, "from": first, "to": last}
         answer = yield from self._ask(message, "history")

@@ -107,6 +107,11 @@ class Control(ControlCore):
     async def restore(self, capsule: bytes, stream: Optional[str] = None) -> messages.Restored:
         return await run_async(self._restore(capsule, stream))
 
+    async def swap_model(
+        self, folder: "str | os.PathLike[str]", within: float = 10.0, timeout: Optional[float] = 600.0
+    ) -> messages.Swapping:
+        return await run_async(self._swap_model(folder, within, timeout))
+
     async def access(self, topics: Iterable[str] = ()) -> messages.Access:
         return await run_async(self._access([*topics]))
 

@@ -252,6 +252,17 @@ class Draining:
 
 
 @dataclass(frozen=True)
+class Swapping:
+    """A model that serves from now on."""
+
+    model: str
+    before: str
+    """The one that served until now."""
+    streams: int
+    """That are to move."""
+
+
+@dataclass(frozen=True)
 class RefusedTopic:
     """A topic that the key may not subscribe to, and why."""
 
@@ -298,6 +309,10 @@ class Stats:
     streams: int
     slots: int
     draining: bool
+    swapping: bool
+    """Another model is being loaded, or streams move to it."""
+    moving: int
+    """Streams that are still on the model before."""
     chunk_ms: int
     opened: int
     closed: int

@@ -149,6 +149,16 @@ class Control(ControlCore):
         """Opens a stream as it was saved. stream: another name, for a copy with an epoch of its own."""
         return run(self._restore(capsule, stream))
 
+    def swap_model(
+        self, folder: "str | os.PathLike[str]", within: float = 10.0, timeout: Optional[float] = 600.0
+    ) -> messages.Swapping:
+        """Loads another model beside the one that serves, from a folder on the daemon's machine; answers once it is loaded.
+
+        Streams that are open move to it at their next pause, or after `within` seconds, where their open segment then ends
+        as a final with the reason `model`. timeout: seconds for this request, in place of the others'.
+        """
+        return run(self._swap_model(folder, within, timeout))
+
     def access(self, topics: Iterable[str] = ()) -> messages.Access:
         """What this client may do; `refused` are those of the topics that it may not subscribe to."""
         return run(self._access([*topics]))
