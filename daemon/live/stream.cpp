@@ -195,7 +195,7 @@ void Stream::move(LoadedModel& model, std::int64_t origin, const Hotwords* favou
   listening_.favoured = favoured;
   listening_.hotwords = std::move(owned);
   again_ = heard() - static_cast<std::uint64_t>(origin);
-  model_.store(&model, std::memory_order_relaxed);
+  model_.store(&model, std::memory_order_release);  // what is in it is seen with it
 }
 
 std::size_t Stream::take(std::span<float> samples) noexcept {

@@ -103,7 +103,7 @@ class Stream {
 
   // ---- scheduler, ingest
   // That it is on: the ingest thread may use it until it is told that the model is not in use any more.
-  LoadedModel& model() const noexcept { return *model_.load(std::memory_order_relaxed); }
+  LoadedModel& model() const noexcept { return *model_.load(std::memory_order_acquire); }
 
   // ---- scheduler
   // Model samples that went to the model that it is on: fewer than heard() after it has moved, until take()
