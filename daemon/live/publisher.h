@@ -4,7 +4,6 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -26,7 +25,6 @@
 #include "daemon/live/result.h"
 #include "daemon/live/security.h"
 #include "daemon/live/segment_text.h"
-#include "model/config.h"
 
 namespace sidewinder::live {
 
