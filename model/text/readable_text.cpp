@@ -16,6 +16,18 @@ void capitalise(std::string& text) {
   if (!text.empty() && text[0] >= 'a' && text[0] <= 'z') text[0] = static_cast<char>(text[0] - 'a' + 'A');
 }
 
+// Before a name they are abbreviated. A recogniser may have learnt to spell them so, too.
+struct Title {
+  std::string_view said, spelt, written;
+};
+constexpr Title kTitles[] = {{"mister", "mr", "Mr."}, {"missus", "mrs", "Mrs."}};
+
+const Title* title_of(std::string_view word) {
+  const auto* found =
+      std::ranges::find_if(kTitles, [&](const Title& t) { return word == t.said || word == t.spelt; });
+  return found == std::end(kTitles) ? nullptr : found;
+}
+
 std::string in_casing(std::string text, Casing casing) {
   if (casing == Casing::Capitals)
     for (char& c : text) c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
@@ -91,7 +103,8 @@ void ReadableText::hear_together(std::span<const Word> words, std::vector<TextTo
   std::vector<std::string_view> texts;
   for (const Word& word : words) {
     state_.undecided.push_back(word);
-    texts.push_back(word.text);
+    const Title* title = title_of(word.text);
+    texts.push_back(title != nullptr ? title->said : std::string_view(word.text));
   }
   punctuator_->hear(state_.punctuation, texts, styles_);
   take_styles(decided);
@@ -115,7 +128,11 @@ void ReadableText::take(Styled styled, std::vector<TextToken>& decided) {
       options_.numbers && (state_.number.empty() ? may_begin_number(text) : may_continue_number(text));
   if (!part) {
     close_number(decided);
-    write({&styled, 1}, in_casing(text, styled.style.casing), decided);
+    const Title* title = options_.numbers ? title_of(text) : nullptr;
+    const bool before_a_name = styled.style.casing != Casing::Lower && styled.style.mark == Mark::None;
+    std::string written = title != nullptr && before_a_name ? std::string(title->written)
+                                                            : in_casing(text, styled.style.casing);
+    write({&styled, 1}, std::move(written), decided);
     return;
   }
   const Mark mark = styled.style.mark;

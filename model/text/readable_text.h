@@ -32,7 +32,7 @@ enum class TextStyle {
   Words,       // nothing
   Numbers,     // numbers in digits
   Punctuated,  // casing and marks
-  Readable,    // the same, and numbers in digits
+  Readable,    // the same, numbers in digits, Mr. and Mrs. before names
 };
 
 // So many milliseconds of blanks between two words are a pause: as many as end a segment unless told
@@ -43,7 +43,7 @@ inline constexpr int kTextPauseMs = 800;
 TextToken plain_token(const Word& word);
 
 struct TextOptions {
-  bool numbers = true;             // spoken numbers become digits
+  bool numbers = true;             // spoken numbers become digits; titles before a name are abbreviated
   std::int64_t pause_samples = 0;  // silence between two words that counts as a pause; at the model's rate
 };
 

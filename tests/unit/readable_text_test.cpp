@@ -406,6 +406,18 @@ TEST_F(Rules, APauseEndsASentenceAndNamesHaveCapitals) {
   EXPECT_EQ(read(""), "");
 }
 
+TEST_F(Rules, TitlesAreAbbreviatedBeforeAName) {
+  write("Mister\nMissus\nO'Brien\n");
+  EXPECT_EQ(read("it is mister o'brien and mrs o'brien / mr o'brien is in / yes mister"),
+            "It is Mr. O'brien and Mrs. O'brien. Mr. O'brien is in. Yes Mister.");
+  EXPECT_EQ(read("it is mister o'brien", TextStyle::Punctuated), "It is Mister O'brien.");
+}
+
+TEST_F(Rules, LongWordsInCapitalsAreHeadings) {
+  write("NATO\nCHAPTER\n");
+  EXPECT_EQ(read("nato has a chapter here"), "NATO has a Chapter here.");
+}
+
 TEST_F(Rules, AWordWaitsForTheNext) {
   std::unique_ptr<Punctuator> punctuator = make_punctuator(folder);
   ReadableText readable(punctuator.get(), {.numbers = true, .pause_samples = kPause});
