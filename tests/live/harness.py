@@ -3,10 +3,11 @@
 import json
 import os
 import pathlib
-import select
+import queue
 import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -257,32 +258,38 @@ def stream_whole(daemon, subscriber, name, pcm, frames=1600, **form):
 
 
 class Manager:
-    """systemd's end of sd_notify."""
+    """systemd's end of sd_notify. As systemd does, it reads all the time: the socket takes ten messages, and then its writer waits."""
 
     def __init__(self, path):
+        self.told = queue.SimpleQueue()
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(path))
-        self.socket.settimeout(PATIENCE)
+        self.reader = threading.Thread(target=self.read)
+        self.reader.start()
+
+    def read(self):
+        while message := self.socket.recv(4096):
+            for line in message.decode().splitlines():
+                self.told.put(line)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
+        self.socket.shutdown(socket.SHUT_RD)
+        self.reader.join()
         self.socket.close()
 
     def until(self, wanted):
         """What it was told, down to the line that is wanted."""
         seen = []
         while wanted not in seen:
-            seen += self.socket.recv(4096).decode().splitlines()
+            seen.append(self.told.get(timeout=PATIENCE))
         return seen
 
     def unread(self):
-        """What it was told and has not been read."""
-        seen = []
-        while select.select([self.socket], [], [], 0)[0]:
-            seen += self.socket.recv(4096).decode().splitlines()
-        return seen
+        """What it was told and has not been asked for."""
+        return [self.told.get() for _ in range(self.told.qsize())]
 
 
 def cut(pcm, frame_bytes, rng=None, frames=1600):
