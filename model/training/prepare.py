@@ -36,13 +36,20 @@ def audio(path):
     return np.clip(np.round(x * 32768), -32768, 32767).astype(np.int16)
 
 
+SPELT = {"MR": "MISTER", "MRS": "MISSUS", "DR": "DOCTOR"}      # LibriSpeech's way; one word must not have two spellings
+
+
+def said(words):
+    return " ".join(SPELT.get(w, w) for w in words)
+
+
 def plain(text):
     """Capitals and apostrophes; "" if that does not say it."""
     t = re.sub("[\u2018\u2019`]", "'", text.upper())
     t = re.sub("[-\u2010-\u2015\u2026]", " ", t)
     if re.search(r"[^A-Z' .,;:!?\"()\u201c\u201d\n]", t):
         return ""
-    return " ".join(w.strip("'") for w in re.sub(r"[^A-Z' ]", " ", t).split() if w.strip("'"))
+    return said(w.strip("'") for w in re.sub(r"[^A-Z' ]", " ", t).split() if w.strip("'"))
 
 
 def below(folder, pattern):
@@ -56,7 +63,7 @@ def below(folder, pattern):
 def packs(folder):
     table = [line.rstrip("\n").split("\t") for line in open(os.path.join(folder, "packs.tsv"), encoding="utf-8")]
     for name in sorted({p[0] for p in table}):
-        yield os.path.join(folder, name), [(float(p[1]), float(p[2]), p[4], p[3]) for p in table if p[0] == name]
+        yield os.path.join(folder, name), [(float(p[1]), float(p[2]), said(p[4].split()), p[3]) for p in table if p[0] == name]
 
 
 def librispeech(folder):

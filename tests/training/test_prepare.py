@@ -174,6 +174,7 @@ def test_a_folder_of_something_else(kind, says, tmp_path):
         ("Room 101", ""),
         ("na\u00efve", ""),
         ("'Tis so,' he said.", "TIS SO HE SAID"),
+        ("Mr. and Mrs. Quilter", "MISTER AND MISSUS QUILTER"),
         ("...", ""),
     ],
 )
