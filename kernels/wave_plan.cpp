@@ -5,8 +5,7 @@
 namespace sidewinder::cuda {
 
 std::int64_t rows_given(const ModelConfig& config, const StreamClock& clock) {
-  std::int64_t stem_frames = config.stem_frames(clock.samples);
-  return clock.ended ? stem_frames : std::max<std::int64_t>(0, stem_frames - config.stem.lookahead);
+  return clock.ended ? config.stem_frames(clock.samples) : config.frames_given(clock.samples);
 }
 
 WavePlanner::WavePlanner(const ModelConfig& config, std::int32_t rows, std::int32_t segments,

@@ -24,6 +24,15 @@ constexpr std::int64_t kSwapWithinMs = 10'000;  // where the asker does not say
 constexpr std::int64_t kMostWithinMs = 86'400'000;
 constexpr std::chrono::milliseconds kReapInterval(1'000);  // for sources that have ended
 
+// `stream`: empty where the request names none.
+Json refusal_answer(const std::string& stream, const std::string& reason, const std::string& text) {
+  Json reply = message("refused");
+  if (!stream.empty()) reply["stream"] = stream;
+  reply["reason"] = reason;
+  reply["message"] = text;
+  return reply;
+}
+
 }  // namespace
 
 Control::Control(zmq::context_t& context, const Config& config, ModelSwap& swap, Security& security,
@@ -208,11 +217,7 @@ Json Control::open(const Request& request, const Peer& who) {
     security_.audit.record(
         "refused", who,
         {{"action", "open"}, {"from", from}, {"reason", refusal->reason}, {"message", refusal->message}});
-    Json reply = message("refused");
-    if (!name.empty()) reply["stream"] = name;
-    reply["reason"] = refusal->reason;
-    reply["message"] = refusal->message;
-    return reply;
+    return refusal_answer(name, refusal->reason, refusal->message);
   }
   sources_.push_back(std::move(std::get<std::unique_ptr<Source>>(opened)));
   const StreamInfo& info = sources_.back()->info();
@@ -326,10 +331,7 @@ void Control::refuse_swap(const PendingSwap& pending, const Refusal& refusal) {
                           {"folder", pending.folder},
                           {"reason", refusal.reason},
                           {"message", refusal.message}});
-  Json reply = message("refused");
-  reply["reason"] = refusal.reason;
-  reply["message"] = refusal.message;
-  send(pending.asker, reply);
+  send(pending.asker, refusal_answer({}, refusal.reason, refusal.message));
 }
 
 void Control::take_model() {
@@ -409,11 +411,7 @@ Json Control::restore(const Request& request, const Peer& who, const zmq::messag
     Json fields{{"action", "restore"}, {"reason", fault.reason}, {"message", fault.message}};
     if (!name.empty()) fields["stream"] = name;
     security_.audit.record("refused", who, fields);
-    Json reply = message("refused");
-    if (!name.empty()) reply["stream"] = name;
-    reply["reason"] = fault.reason;
-    reply["message"] = fault.message;
-    return reply;
+    return refusal_answer(name, fault.reason, fault.message);
   }
 }
 

@@ -453,14 +453,14 @@ def main():
                 out("   read", hyps[i])
         return res
 
+    def write_export(name):
+        if rank == 0:
+            export.write(os.path.join(a.out, name), flat.averaged(net), tokens.pieces(), mod)
+
     def save():
         if rank == 0:
             flat.save(os.path.join(a.out, "last"), {"mean": net.mean.tolist(), "inv_std": net.inv_std.tolist()})
-            export.write(os.path.join(a.out, "export"), flat.averaged(net), tokens.pieces(), mod)
-
-    def keep(number):
-        if rank == 0:
-            export.write(os.path.join(a.out, f"export-{number}"), flat.averaged(net), tokens.pieces(), mod)
+        write_export("export")
 
     start = time.time()
     limit = a.minutes * 60
@@ -479,7 +479,7 @@ def main():
             frac = max(float(t), n / a.steps)
             while kept < a.keep and frac >= (kept + 1) / (a.keep + 1):
                 kept += 1
-                keep(kept)
+                write_export(f"export-{kept}")
             if frac >= 1.0:
                 break
             if todo and frac > todo[0]:
