@@ -8,6 +8,7 @@
 #include <numeric>
 #include <optional>
 #include <set>
+#include <thread>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -341,7 +342,10 @@ Config read(const toml::table& root, const std::string& origin) {
                          {"readable", TextStyle::Readable}},
                         config.text.style);
   });
-  section("ingest", [&](Section& s) { s.integer("idle_ms", 50, kDay, config.ingest.idle_ms); });
+  section("ingest", [&](Section& s) {
+    s.integer("idle_ms", 50, kDay, config.ingest.idle_ms);
+    s.integer("threads", 1, 64, config.ingest.threads);
+  });
   section("results", [&](Section& s) {
     s.integer("high_water_mark", 1, 1'000'000, config.results.high_water_mark);
     s.integer("queue", 16, 1'000'000, config.results.queue);
@@ -381,6 +385,10 @@ Endpoint endpoint_of(const Config& config) {
           .detector = config.endpoint.detector};
 }
 
+int quarter_of_cores() {
+  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()) / 4, 1, 4);
+}
+
 std::vector<std::string> restart_needed(const Config& running, const Config& wanted) {
   std::vector<std::string> changed;
   const auto compare = [&](const char* name, const auto& was, const auto& is) {
@@ -403,6 +411,8 @@ std::vector<std::string> restart_needed(const Config& running, const Config& wan
   compare("limits.streams", running.limits.streams, wanted.limits.streams);
   compare("limits.buffer_ms", running.limits.buffer_ms, wanted.limits.buffer_ms);
   compare("limits.max_message_bytes", running.limits.max_message_bytes, wanted.limits.max_message_bytes);
+  compare("limits.load_percent", running.limits.load_percent, wanted.limits.load_percent);
+  compare("ingest.threads", running.ingest.threads, wanted.ingest.threads);
   compare("scheduler.chunk_ms", running.scheduler.chunk_ms, wanted.scheduler.chunk_ms);
   compare("scheduler.max_wait_ms", running.scheduler.max_wait_ms, wanted.scheduler.max_wait_ms);
   compare("scheduler.behind_ms", running.scheduler.behind_ms, wanted.scheduler.behind_ms);

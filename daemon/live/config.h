@@ -21,6 +21,9 @@ struct ConfigError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// What may be spent on sockets without harm to the engine: 1 to 4.
+int quarter_of_cores();
+
 // Read once, then constant: any thread.
 struct Config {
   struct {
@@ -64,6 +67,7 @@ struct Config {
   } text;
   struct {
     std::int64_t idle_ms = 30'000;
+    std::int64_t threads = quarter_of_cores();  // that read what clients send
   } ingest;
   struct {
     std::int64_t high_water_mark = 1'000;  // messages queued for one subscriber

@@ -78,6 +78,14 @@ void Control::close_all() {
   for (auto& source : sources_) source->stop();
 }
 
+void Control::answer_last() {
+  take_saves();
+  const std::string message = "the daemon stops";
+  for (const auto& [token, pending] : pending_saves_)
+    send_fault(pending.asker, {"draining", message, {{"stream", pending.stream}}});
+  if (pending_swap_) refuse_swap(*pending_swap_, {"draining", message});
+}
+
 void Control::take_request() {
   std::vector<zmq::message_t> parts(1);
   if (!socket_.recv(parts[0], zmq::recv_flags::dontwait)) return;

@@ -41,7 +41,8 @@ class Control {
 
   // Until `stop_descriptor` is readable or `tick`, which is called at least once a second, returns false.
   void serve(int stop_descriptor, const std::function<bool()>& tick);
-  void close_all();  // ends every source's stream (shutdown)
+  void close_all();    // ends every source's stream (shutdown)
+  void answer_last();  // who still waits for a save or a swap, once all other threads have ended
 
   std::string endpoint() const { return endpoint_; }  // as bound
 

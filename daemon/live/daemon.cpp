@@ -10,15 +10,6 @@
 #include "daemon/live/protocol.h"
 
 namespace sidewinder::live {
-namespace {
-
-// ZeroMQ's own threads, which share the connections: one carries some ten thousand live streams.
-int io_threads() {
-  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()) / 4, 1, 4);
-}
-
-}  // namespace
-
 Daemon::Daemon(const Config& config, const std::filesystem::path& model)
     : config_(config),
       stop_timeout_(config.shutdown.timeout_ms),
@@ -29,7 +20,7 @@ Daemon::Daemon(const Config& config, const std::filesystem::path& model)
       saves_(Control::kMostSaves),
       history_(static_cast<std::size_t>(config.history.finals),
                static_cast<std::size_t>(config.history.streams)),
-      context_(io_threads()),
+      context_(quarter_of_cores()),  // ZeroMQ's own threads: one carries some ten thousand live streams
       security_(config, metrics_),
       authenticator_(context_, security_, metrics_),
       publisher_(context_, config, security_, results_, replies_, saves_, history_, metrics_),
@@ -115,6 +106,7 @@ bool Daemon::stop() {
   scheduler_.stop();
   publisher_.stop();
   ingest_.stop();
+  control_.answer_last();
   return finished;
 }
 

@@ -16,8 +16,9 @@
 namespace sidewinder::live {
 namespace {
 
-constexpr std::size_t kMostFlushes = 16;  // a stream may have waiting
-constexpr int kMessagesAtOnce = 256;      // before replies are looked after again
+constexpr std::size_t kMostFlushes = 16;      // a stream may have waiting
+constexpr std::size_t kMessagesAtOnce = 256;  // before replies are looked after again
+constexpr std::size_t kFew = 16;              // messages: done before the team would have woken up
 // Between looks at every session, however often rings have room: credit is granted long before it runs out,
 // and to who sends audio at once. The more sessions, the longer: at most some 2 % of the thread's time.
 constexpr std::chrono::milliseconds kLookInterval(20);
@@ -36,12 +37,13 @@ std::size_t part_bytes(const zmq::message_t* part) {
               {{"expected", expected}}};
 }
 
-// What no engine should be given: not a number, or far over full scale (as files are refused,
-// audio_reader.h).
-bool is_sound(std::span<const float> samples) {
-  bool sound = true;
-  for (float s : samples) sound &= std::abs(s) <= AudioReader::kLoudest;  // no way out early: many at a time
-  return sound;
+// False for what no engine should be given: not a number, or far over full scale (as files are refused,
+// audio_reader.h). Samples that came as integers are sound.
+bool is_sound(SampleFormat format, std::span<const float> samples) {
+  if (format != SampleFormat::F32 && format != SampleFormat::F64) return true;
+  std::uint32_t bad = 0;  // as wide as a sample, and no way out early: many at a time
+  for (float s : samples) bad |= !(std::abs(s) <= AudioReader::kLoudest);
+  return bad == 0;
 }
 
 }  // namespace
@@ -58,7 +60,10 @@ Ingest::Ingest(zmq::context_t& context, const Config& config, Security& security
       swap_(swap),
       metrics_(metrics),
       socket_(context, zmq::socket_type::router),
-      samples_(static_cast<std::size_t>(config.limits.max_message_bytes)),
+      team_(static_cast<int>(config.ingest.threads)),
+      arrived_(kMessagesAtOnce),
+      pcm_(static_cast<std::size_t>(team_.members()),
+           std::vector<float>(static_cast<std::size_t>(config.limits.max_message_bytes))),
       idle_ms_(config.ingest.idle_ms) {
   prepare_socket(socket_, config, "ingest", kHighWaterMark);
   // A client that comes back under its own routing id is itself, not an impostor to be turned away: unless
@@ -116,35 +121,90 @@ void Ingest::run() {
 }
 
 bool Ingest::take_messages() {
-  for (int count = 0; count < kMessagesAtOnce; ++count) {
-    std::array<zmq::message_t, 3> parts;  // routing id, header, PCM
-    if (!socket_.recv(parts[0], zmq::recv_flags::dontwait)) return false;
-    std::size_t received = 1;
-    bool more = parts[0].more();
-    for (zmq::message_t part; more; ++received) {
-      if (!socket_.recv(part, zmq::recv_flags::none)) return false;
-      more = part.more();
-      if (received < parts.size()) parts[received] = std::move(part);
-    }
-    const Peer peer = peer_of(parts[1], parts[0].to_string());
+  std::size_t count = 0;
+  while (count < arrived_.size() && receive(arrived_[count])) ++count;
+  const std::span batch = std::span(arrived_).first(count);
+  if (count < kFew)
+    for (Arrived& message : batch) read(message);
+  else
+    team_.deal(count, [&](std::size_t i) { read(batch[i]); });
+  std::size_t heard = 0;  // messages of the batch, answered too
+  for (std::size_t i = 0; i < count; ++i) {
+    Arrived& message = batch[i];
+    if (message.fault) continue;
     try {
-      if (received != 2 && received != 3)
-        throw Fault{"bad_message", "a message has a header and at most one more frame"};
-      const Request request({parts[1].data<std::byte>(), parts[1].size()});
-      try {
-        handle(peer, request, received == 3 ? &parts[2] : nullptr);
-      } catch (Fault& fault) {
-        Json named = Json::object();
-        request.echo(named);
-        fault.extra.update(named);
-        throw;
+      if (message.request->type() == "audio") {
+        message.session = &session(message.peer, *message.request);
+        continue;
       }
-    } catch (const Fault& fault) {
-      metrics_.drop(fault.reason);
-      send(peer, error_answer(fault));
+      hear(batch.subspan(heard, i - heard));  // what came before it is done before it
+      heard = i;
+      handle(message.peer, *message.request, message.body());
+    } catch (Fault& fault) {
+      message.fault = std::move(fault);
     }
   }
+  hear(batch.subspan(heard));
+  return count == arrived_.size();
+}
+
+bool Ingest::receive(Arrived& message) {
+  message = {};
+  if (!socket_.recv(message.parts[0], zmq::recv_flags::dontwait)) return false;
+  message.count = 1;
+  bool more = message.parts[0].more();
+  for (zmq::message_t part; more; ++message.count) {
+    if (!socket_.recv(part, zmq::recv_flags::none)) return false;
+    more = part.more();
+    if (message.count < message.parts.size()) message.parts[message.count] = std::move(part);
+  }
   return true;
+}
+
+void Ingest::read(Arrived& message) {
+  message.peer = peer_of(message.parts[1], message.parts[0].to_string());
+  try {
+    if (message.count != 2 && message.count != 3)
+      throw Fault{"bad_message", "a message has a header and at most one more frame"};
+    message.request.emplace(std::span(message.parts[1].data<std::byte>(), message.parts[1].size()));
+  } catch (Fault& fault) {
+    message.fault = std::move(fault);
+  }
+}
+
+void Ingest::hear(std::span<Arrived> messages) {
+  const auto members = static_cast<std::uint32_t>(messages.size() < kFew ? 1 : team_.members());
+  auto hear_share = [&](int member) {  // a stream's messages all fall to one member, in their order
+    for (Arrived& message : messages)
+      if (message.session != nullptr &&
+          message.session->stream->slot() % members == static_cast<std::uint32_t>(member))
+        hear(message, pcm_[static_cast<std::size_t>(member)]);
+  };
+  if (members == 1)
+    hear_share(0);
+  else
+    team_.run(hear_share);
+  for (Arrived& message : messages) {
+    if (message.fault) {
+      if (message.request) {
+        Json named = Json::object();
+        message.request->echo(named);
+        message.fault->extra.update(named);
+      }
+      metrics_.drop(message.fault->reason);
+      send(message.peer, error_answer(*message.fault));
+    } else if (message.session != nullptr) {
+      grant(*message.session, message.resent);
+    }
+  }
+}
+
+void Ingest::hear(Arrived& message, std::span<float> pcm) noexcept {
+  try {
+    message.resent = !audio(*message.session, *message.request, message.body(), pcm);
+  } catch (Fault& fault) {
+    message.fault = std::move(fault);
+  }
 }
 
 void Ingest::handle(const Peer& peer, const Request& request, const zmq::message_t* body) {
@@ -154,7 +214,6 @@ void Ingest::handle(const Peer& peer, const Request& request, const zmq::message
     throw Fault{"bad_message", "only audio, open and hotwords may have a second frame"};
   if (request.type() == "open") return open(peer, request, body);
   if (request.type() == "ping") return ping(peer, request);
-  if (request.type() == "audio") return audio(session(peer, request), request, body);
   if (request.type() == "gap") return gap(session(peer, request), request);
   if (request.type() == "hotwords") return hotwords(session(peer, request), request, body);
   if (request.type() == "flush") {
@@ -266,8 +325,10 @@ Ingest::Session& Ingest::session(const Peer& peer, const Request& request) {
   return found->second;
 }
 
-void Ingest::audio(Session& session, const Request& request, const zmq::message_t* body) {
-  if (!is_next(session, request)) return;
+// False for what was taken before. `pcm` has room for a message.
+bool Ingest::audio(Session& session, const Request& request, const zmq::message_t* body,
+                   std::span<float> pcm) {
+  if (!is_next(session, request)) return false;
   const std::int64_t begin_ns = now_ns();
   const SampleFormat format = *parse_sample_format(session.info.format);
   const std::size_t frame_bytes = sample_bytes(format) * static_cast<std::size_t>(session.info.channels);
@@ -277,22 +338,22 @@ void Ingest::audio(Session& session, const Request& request, const zmq::message_
                                  std::to_string(bytes) + " bytes"};
   check_credit(session, bytes / frame_bytes);
   security_.access.take_bytes(session.peer.key, bytes);
-  const auto samples = std::span(samples_).first(bytes / sample_bytes(format));
+  const auto samples = pcm.first(bytes / sample_bytes(format));
   decode_pcm(format, {body->data<std::byte>(), bytes}, samples);
-  if (!is_sound(samples))
+  if (!is_sound(format, samples))
     throw Fault{"bad_audio", "a sample is not finite, or 60 dB over full scale; is the format right?"};
   session.stream->write(samples);  // has room: the credit was checked
   ++session.next_seq;
-  grant(session, false);
   metrics_.tracer.record(session.stream->slot(),
                          {.stage = Tracer::Stage::Accept,
                           .begin_ns = begin_ns,
                           .end_ns = now_ns(),
                           .end_sample = static_cast<std::int64_t>(session.stream->accepted_frames())});
+  return true;
 }
 
 void Ingest::gap(Session& session, const Request& request) {
-  if (!is_next(session, request)) return;
+  if (!is_next(session, request)) return grant(session, true);
   const auto frames = static_cast<std::uint64_t>(request.integer("frames", 1, kMaxInteger));
   check_credit(session, frames);
   if (!session.stream->write_gap(frames, GapReason::Client))
@@ -333,12 +394,11 @@ std::unique_ptr<const Hotwords> Ingest::read_hotwords(const zmq::message_t* body
   }
 }
 
-// False for what was taken before, which is told where the stream stands.
-bool Ingest::is_next(Session& session, const Request& request) {
+// False for what was taken before: its client is to be told where the stream stands.
+bool Ingest::is_next(const Session& session, const Request& request) {
   const std::int64_t seq = request.integer("seq", 0, kMaxInteger);
   if (seq < session.next_seq) {
     metrics_.drop("resent");
-    grant(session, true);
     return false;
   }
   if (seq > session.next_seq) wrong_sequence(session.next_seq, seq);

@@ -1,4 +1,5 @@
-// Audio from clients: the ingest socket. Owns it, on a thread of its own.
+// Audio from clients: the ingest socket. Owns it, on a thread of its own; where much comes at once, a team
+// helps that thread to read it.
 #pragma once
 
 #include <atomic>
@@ -25,6 +26,7 @@
 #include "daemon/live/security.h"
 #include "daemon/live/sockets.h"
 #include "daemon/live/stream_table.h"
+#include "model/thread_team.h"
 
 namespace sidewinder::live {
 
@@ -76,17 +78,34 @@ class Ingest {
     std::optional<std::string> close_id;
   };
 
+  // A message on its way through take_messages().
+  struct Arrived {
+    std::array<zmq::message_t, 3> parts;  // routing id, header, PCM or hotwords
+    std::size_t count = 0;                // parts that came
+    Peer peer;
+    std::optional<Request> request;
+    Session* session = nullptr;  // of audio that is yet to be taken
+    bool resent = false;         // it was taken before
+    std::optional<Fault> fault;
+
+    const zmq::message_t* body() const { return count == 3 ? &parts[2] : nullptr; }
+  };
+
   void run();
   bool take_messages();  // whether there may be more
+  bool receive(Arrived& message);
+  static void read(Arrived& message);  // any thread
   void handle(const Peer& peer, const Request& request, const zmq::message_t* body);
+  void hear(std::span<Arrived> messages);                      // the audio among them; then answers them all
+  void hear(Arrived& message, std::span<float> pcm) noexcept;  // any thread, one for each stream
   void open(const Peer& peer, const Request& request, const zmq::message_t* body);
   void resume(const Peer& peer, const Request& request, Session& session, const StreamInfo& wanted,
               std::int64_t epoch);
-  void audio(Session& session, const Request& request, const zmq::message_t* body);
+  bool audio(Session& session, const Request& request, const zmq::message_t* body, std::span<float> pcm);
   void gap(Session& session, const Request& request);
   void hotwords(Session& session, const Request& request, const zmq::message_t* body);
   std::unique_ptr<const Hotwords> read_hotwords(const zmq::message_t* body) const;
-  bool is_next(Session& session, const Request& request);
+  bool is_next(const Session& session, const Request& request);
   static void require_all(const Session& session, const Request& request);
   void check_credit(Session& session, std::uint64_t frames);
   void ping(const Peer& peer, const Request& request);
@@ -116,7 +135,9 @@ class Ingest {
   zmq::socket_t socket_;
   std::string endpoint_;
   std::unordered_map<std::string, Session> sessions_;  // by stream
-  std::vector<float> samples_;                         // (frames, channels) of one message
+  ThreadTeam team_;               // parses headers and decodes PCM: of one stream, one member at a time
+  std::vector<Arrived> arrived_;  // a batch
+  std::vector<std::vector<float>> pcm_;  // of each member: (frames, channels) of one message
   Wakeup look_;
   std::atomic<std::int64_t> idle_ms_;  // a stream whose client is silent for so long is ended
   Pulse pulse_;

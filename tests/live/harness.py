@@ -18,6 +18,7 @@ import zmq
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("SIDEWINDER_BIN", ROOT / "build" / "bin"))
 DAEMON = pathlib.Path(os.environ.get("SIDEWINDERD", BIN / "sidewinderd"))  # one with sanitizers, say
+ENGINE = os.environ.get("SIDEWINDER_ENGINE", "cpu")  # engine.kind of every daemon, and of what it is compared with
 DATA = ROOT / "tests" / "data"
 PATIENCE = int(os.environ.get("SIDEWINDER_PATIENCE", 120))  # seconds for anything to happen; sanitizers are slow
 SANITIZER_REPORTS = ("AddressSanitizer", "LeakSanitizer", "ThreadSanitizer", "runtime error:")
@@ -26,7 +27,7 @@ SANE = {
     "sockets": {"results": "tcp://127.0.0.1:*", "ingest": "tcp://127.0.0.1:*", "control": "tcp://127.0.0.1:*",
                 "http": "127.0.0.1:0"},
     "model": {"folder": str(ROOT / "model" / "pretrained")},
-    "engine": {"kind": "cpu"},
+    "engine": {"kind": ENGINE},
     "limits": {"streams": 8, "load_percent": 0},  # a loaded machine is no failure
     "scheduler": {"behind_ms": 600_000},
     "ingest": {"idle_ms": 600_000},
@@ -309,7 +310,7 @@ def decode(clip, *options):
 
 def transcribe(source, *options, pcm=None, model=ROOT / "model" / "pretrained"):
     """The offline transcript: of a file, or of 16-bit mono PCM at 16 kHz given as `pcm`."""
-    command = [BIN / "sidewinder", "transcribe", "--model", model, "--format", "json", "--engine", "cpu", *options]
+    command = [BIN / "sidewinder", "transcribe", "--model", model, "--format", "json", "--engine", ENGINE, *options]
     if pcm is not None:
         command += ["--rate", "16000", "--sample-format", "s16le"]
     done = subprocess.run([*command, source], input=pcm, check=True, capture_output=True)

@@ -323,3 +323,25 @@ def test_command_line(start, tmp_path, quilter, quilter_offline):
     before.until_closed("talk")
     after.until_closed("talk")
     assert before.words("talk") + after.words("talk") == quilter_offline["words"]
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_saved_in_the_last_moment(start, quilter, end):
+    """Ordered while audio waits; the daemon is told to stop before that is heard. What the save waits for is heard, and it is answered."""
+    daemon = start(limits={"buffer_ms": 60_000}, engine={"threads": 1})
+    feeder = Feeder(daemon)
+    feeder.open("talk")
+    feeder.feed(quilter, frames=8000)
+    taken(feeder)
+    with daemon.socket(zmq.DEALER, "control") as socket:
+        for request in ({"type": "save", "stream": "talk", "end": end}, {"type": "stats", "id": "taken"}):
+            socket.send_multipart([b"", json.dumps({"v": 1, **request}).encode()])
+        answers = [socket.recv_multipart()]
+        daemon.stop()
+        answers.append(socket.recv_multipart())
+    [saved] = [a for a in answers if json.loads(a[1])["type"] == "saved"]
+    assert validate("control", json.loads(saved[1]))["samples"] == len(quilter) // 2
+    assert feeder.until("closed")["reason"] == ("saved" if end else "shutdown")
+    daemon.join()
+    second = start()
+    assert restore(second, saved[2])["samples"] == len(quilter) // 2

@@ -5,7 +5,7 @@ import signal
 import subprocess
 
 import pytest
-from harness import (DAEMON, PATIENCE, SANE, SANITIZER_REPORTS, Feeder, Subscriber, run_daemon, toml,
+from harness import (DAEMON, ENGINE, PATIENCE, SANE, SANITIZER_REPORTS, Feeder, Subscriber, run_daemon, toml,
                      transcribe)
 
 
@@ -95,7 +95,7 @@ def test_http_and_stats(start, quilter):
     assert float(values["sidewinder_streams_opened_total"]) == float(values["sidewinder_streams_closed_total"]) == 2
     assert float(values["sidewinder_lag_seconds_count"]) > 0 < float(values["sidewinder_step_seconds_count"])
     stats = daemon.control(type="stats", id="s")
-    assert stats["opened"] == stats["closed"] == 2 and stats["streams"] == 0 and stats["engine"] == "cpu"
+    assert stats["opened"] == stats["closed"] == 2 and stats["streams"] == 0 and stats["engine"] == ENGINE
     assert stats["audio_s"] == pytest.approx(10) and stats["id"] == "s"
 
 

@@ -361,6 +361,9 @@ def test_stopped_in_the_midst(start, manager, quilter, other, moving):
             eventually(lambda: daemon.control(type="stats")["swapping"])
         daemon.stop()
         assert feeder.until("closed")["reason"] == "shutdown"
+        if not moving:
+            answer = validate("control", json.loads(socket.recv_multipart()[1]))
+            assert (answer["type"], answer["reason"]) == ("refused", "draining")
     daemon.join()
 
 
