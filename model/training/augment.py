@@ -1,7 +1,8 @@
 """From planned rows to normalised, augmented features, on the training device, a batch at a time.
 
 Every row is mixed once and then heard twice: two views with their own room, noise, level, channel, vocal tract and masks,
-for the consistency loss. With views=1 there is one. Nothing here waits for the device.
+for the consistency loss. With views=1 there is one. `without` names what is left out, of INGREDIENTS: for runs that tell what each
+is worth. Nothing here waits for the device.
 """
 import math
 
@@ -12,6 +13,7 @@ import features
 import native
 
 RATE = 16000
+INGREDIENTS = ("rooms", "noise", "channel", "tract", "masks")   # channel: microphones, telephones, coders
 
 
 def mix(pool, src, ints, fl, samples):
@@ -64,12 +66,17 @@ def _unit(x):
 
 
 class Augment:
-    def __init__(self, pool, mean, inv_std, samples, device, views=2, clips=192, seconds=20, masks=24):
+    def __init__(self, pool, mean, inv_std, samples, device, views=2, clips=192, seconds=20, masks=24, without=(), recorded=()):
+        """recorded: noise and music as int16 samples, to be heard beside the noise that is made here."""
+        if set(without) - set(INGREDIENTS):
+            raise SystemExit(f"train.without {list(without)}: these can be left out: {', '.join(INGREDIENTS)}")
+        self.does = set(INGREDIENTS) - set(without)
         self.pool, self.mean, self.inv_std, self.samples, self.dev, self.views = pool, mean, inv_std, samples, device, views
         self.masks = masks
         self.bank = features.mel_bank().float().to(device)
         self.warped = torch.stack([features.mel_bank(0.84 + 0.02 * i).float() for i in range(18)]).to(device)
-        self.steady, self.events = self.make_noise(clips, seconds)
+        recorded = self.levelled(recorded)
+        self.steady, self.events = (torch.cat([made, recorded]) for made in self.make_noise(clips, seconds))
         self.rooms = self.make_rooms(clips)
 
     def rand(self, *s, lo=0.0, hi=1.0):
@@ -77,6 +84,13 @@ class Augment:
 
     def chance(self, p, *s):
         return torch.rand(*s, device=self.dev) < p
+
+    def levelled(self, recorded, seconds=4):
+        """Recordings one after the other, each piece of so many seconds at unit power; silent pieces left out."""
+        n = seconds * RATE
+        pieces = [torch.from_numpy(x[:len(x) // n * n]).to(self.dev).view(-1, n).float() / 32768 for x in recorded]
+        x = torch.cat([torch.empty(0, n, device=self.dev), *pieces])
+        return _unit(x[x.square().mean(-1).sqrt() > 1e-3]).flatten().half()
 
     def make_noise(self, clips, seconds):
         """Two reservoirs of unit power: steady noise; and babble, clicks, bursts and tones."""
@@ -146,22 +160,29 @@ class Augment:
         at = (self.rand(rows, 1) * (reservoir.numel() - n - 1)).long()
         return reservoir[at + torch.arange(n, device=self.dev)].float()
 
-    def wave(self, x, active):
-        """x (rows, samples), active (rows,) samples of speech: room, noise, level, clipping."""
+    def room(self, x):
+        """A third of the rows is in a room."""
         B, S = x.shape
-        k = max(1, B // 3)                                 # a third of the rows is in a room
+        k = max(1, B // 3)
         sel = torch.randperm(B, device=self.dev)[:k]
         h = self.rooms[torch.randint(len(self.rooms), (k,), device=self.dev)]
         L = smooth(S + h.shape[1])
         y = torch.fft.irfft(torch.fft.rfft(x.index_select(0, sel), L) * torch.fft.rfft(h, L), L)[:, :S]
-        x = x.index_copy(0, sel, y)
+        return x.index_copy(0, sel, y)
+
+    def wave(self, x, active):
+        """x (rows, samples), active (rows,) samples of speech: room, noise, level, clipping."""
+        B, S = x.shape
+        if "rooms" in self.does:
+            x = self.room(x)
         silent = active < 1
         rms = (x.square().sum(-1) / active.clamp(min=1.0)).sqrt()
         rms = torch.where(silent, torch.full_like(rms, 0.05), rms.clamp(min=1e-4))
-        snr = torch.where(self.chance(0.5, B), self.rand(B, lo=4, hi=25), self.rand(B, lo=20, hi=50))
-        x = x + self.noise(self.steady, B, S) * (rms * 10 ** (-snr / 20) * self.chance(0.7, B))[:, None]
-        snr = self.rand(B, lo=5, hi=32)
-        x = x + self.noise(self.events, B, S) * (rms * 10 ** (-snr / 20) * self.chance(0.25, B))[:, None]
+        if "noise" in self.does:
+            snr = torch.where(self.chance(0.5, B), self.rand(B, lo=4, hi=25), self.rand(B, lo=20, hi=50))
+            x = x + self.noise(self.steady, B, S) * (rms * 10 ** (-snr / 20) * self.chance(0.7, B))[:, None]
+            snr = self.rand(B, lo=5, hi=32)
+            x = x + self.noise(self.events, B, S) * (rms * 10 ** (-snr / 20) * self.chance(0.25, B))[:, None]
         level = 10 ** (self.rand(B, lo=-44, hi=-12) / 20)
         level = torch.where(self.chance(0.06, B), self.rand(B, lo=0.3, hi=0.9), level)   # and some of it clips
         return (x * (level / rms)[:, None]).clamp(-1, 1)
@@ -181,15 +202,21 @@ class Augment:
         g = g - 50.0 * (tel & ((f < 280) | (f > 3450)))
         return 10 ** (g / 10)
 
+    def coder(self, p):
+        """A coder drops what its neighbours mask."""
+        B = p.shape[0]
+        around = F.avg_pool1d(p.view(B, -1, 257), 17, 1, 8)
+        depth = torch.where(self.chance(0.25, B), self.rand(B, lo=7, hi=18), 200.0)
+        return torch.where(p < around * (10 ** (-depth / 10))[:, None, None], p * 1e-3, p)
+
     def features(self, x):
         B = x.shape[0]
         p = features.power(x)
-        p = p * self.channel(B)[:, None]
-        around = F.avg_pool1d(p.view(B, -1, 257), 17, 1, 8)    # a coder drops what its neighbours mask
-        depth = torch.where(self.chance(0.25, B), self.rand(B, lo=7, hi=18), 200.0)
-        p = torch.where(p < around * (10 ** (-depth / 10))[:, None, None], p * 1e-3, p)
-        w = self.warped[torch.randint(len(self.warped), (B,), device=self.dev)]
-        w = torch.where(self.chance(0.7, B, 1, 1), w, self.bank)
+        if "channel" in self.does:
+            p = self.coder(p * self.channel(B)[:, None])
+        w = self.bank.expand(B, -1, -1)
+        if "tract" in self.does:
+            w = torch.where(self.chance(0.7, B, 1, 1), self.warped[torch.randint(len(self.warped), (B,), device=self.dev)], w)
         f = torch.log(torch.bmm(p, w.transpose(1, 2)) + features.FLOOR)
         return (f - self.mean) * self.inv_std
 
@@ -209,7 +236,8 @@ class Augment:
         x = mix(self.pool, src, ints, fl, self.samples)
         if self.views == 2:
             x, active = torch.cat([x, x]), torch.cat([active, active])
-        return self.mask(self.features(self.wave(x, active)))
+        f = self.features(self.wave(x, active))
+        return self.mask(f) if "masks" in self.does else f
 
     @torch.no_grad()
     def plain(self, src, ints, fl):

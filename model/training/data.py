@@ -31,6 +31,23 @@ def decode(path):
     return x[:, 0]
 
 
+def decode_all(paths, threads=8):
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(decode, paths))
+
+
+def find_sets(speech, shares):
+    """The sets below the folder `speech`: [(name, folder, share)]. shares: {name: share}; a name may be a pattern (talkie-*), whose
+    sets divide its share by their sizes in bytes. A set with a name of its own belongs to no pattern."""
+    found = []
+    for name, share in shares.items():
+        folders = [f for f in sorted(glob.glob(os.path.join(glob.escape(speech), name)))
+                   if os.path.isdir(f) and (name == os.path.basename(f) or os.path.basename(f) not in shares)]
+        size = [sum(os.path.getsize(p) for p in glob.glob(os.path.join(glob.escape(f), "*.*"))) for f in folders]
+        found += [(os.path.basename(f), f, share * s / sum(size)) for f, s in zip(folders, size) if s]
+    return found
+
+
 def read_set(folder, threads=8):
     """-> samples (int16), [(first sample, samples, TEXT, speaker, ends of words in samples or None)]"""
     if glob.glob(os.path.join(folder, "*.pcm")):
@@ -47,8 +64,7 @@ def read_set(folder, threads=8):
         return parts, rows
     table = [line.rstrip("\n").split("\t") for line in open(os.path.join(folder, "packs.tsv"), encoding="utf-8")]
     names = sorted({p[0] for p in table})
-    with ThreadPoolExecutor(threads) as pool:
-        parts = list(pool.map(decode, [os.path.join(folder, n) for n in names]))
+    parts = decode_all([os.path.join(folder, n) for n in names], threads)
     base = dict(zip(names, np.cumsum([0] + [len(p) for p in parts])))
     rows = [(int(base[p[0]] + round(float(p[1]) * RATE)), round(float(p[2]) * RATE), p[4], p[3], None) for p in table]
     return parts, rows

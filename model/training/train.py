@@ -3,8 +3,8 @@
     python train.py CONFIG --speech FOLDER --tokens tokenizer.model --out RUN --minutes M [--synthetic FOLDER] [--dev SET ...]
     torchrun --nproc-per-node 4 train.py ...           the same on several GPUs
 
---speech holds a folder a set, as named in the config. --synthetic may hold {rank}: then each process reads its own part. The run
-ends when its minutes are over; the learning rate follows the clock. RUN/last/ can be resumed (--resume RUN/last), RUN/export/
+--speech holds a folder a set, as named in the config; those that are not there are left out. --synthetic may hold {rank}: then each
+process reads its own part. The run ends when its minutes are over; the learning rate follows the clock. RUN/last/ can be resumed (--resume RUN/last), RUN/export/
 is what the daemon reads, and --init EXPORT_DIR starts from exported weights.
 
 One step: features of one shape (rows of the same length, two views each) -> forward, losses, backward, all in one CUDA graph
@@ -12,6 +12,7 @@ One step: features of one shape (rows of the same length, two views each) -> for
 stream of its own.
 """
 import argparse
+import glob
 import json
 import math
 import os
@@ -25,7 +26,7 @@ import ctc as losses
 import export
 import tomllib
 from augment import Augment
-from data import Pool, Rows
+from data import Pool, Rows, decode_all, find_sets
 from evaluate import load, score
 from network import Encoder
 from tensors import load_file, save_file
@@ -317,11 +318,12 @@ def main():
     ap.add_argument("--report", default="", help="write parameters, step times, state bytes and word errors here (JSON)")
     ap.add_argument("--resume", default="")
     ap.add_argument("--wait-for", default="", help="get ready (compile, capture), then wait until this file exists")
-    ap.add_argument("--set", nargs="*", default=[], help="train.KEY=VALUE or model.KEY=VALUE, in JSON, over the config's")
+    ap.add_argument("--set", nargs="*", default=[], help="train.KEY=VALUE, model.KEY=VALUE or sets.KEY=VALUE, in JSON, over the config's")
     ap.add_argument("--eager", action="store_true", help="neither compile nor capture")
     ap.add_argument("--profile", action="store_true", help="where the step's time goes, kernel by kernel")
-    ap.add_argument("--views", type=int, default=2)
-    ap.add_argument("--noise-clips", type=int, default=192)
+    ap.add_argument("--noise", default="", help="a folder of *.opus: recorded noise and music, 16 kHz, beside the noise that is made; "
+                    "it need not be there")
+    ap.add_argument("--noise-clips", type=int, default=192, help="of 20 s each, to be made")
     ap.add_argument("--seed", type=int, default=0)
     ap.add_argument("--save-every", type=float, default=120, help="seconds between checkpoints")
     ap.add_argument("--keep", type=int, default=0, help="so many exports of the run's parts stay, as OUT/export-N, for average.py")
@@ -329,9 +331,12 @@ def main():
     conf = read_config(a.config)
     for kv in a.set:
         k, v = kv.split("=", 1)
-        sec, key = k.split(".")
+        sec, key = k.split(".", 1)
+        if sec not in conf or sec != "model" and key not in conf[sec]:   # the model's options are its block's, checked there
+            raise SystemExit(f"--set {kv}: {a.config} and its bases know no {k}")
         conf[sec][key] = json.loads(v)
     cfg, mod = conf["train"], conf["model"]
+    views = cfg["views"]
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     cuda = torch.cuda.is_available()
     dev = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
@@ -376,10 +381,10 @@ def main():
             torch.cuda.synchronize()
     out(f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters, {tokens.size} tokens, {world} x {dev}")
     net.train()
-    step = Step(net, flat, cfg, a.views, cuda and not a.eager, teacher)
-    report = {"config": os.path.basename(a.config), "block": mod.get("block", "mamba"), "lookahead_ms": 40 * mod["look"],
+    step = Step(net, flat, cfg, views, cuda and not a.eager, teacher)
+    report = {"config": os.path.basename(a.config), "set": a.set, "block": mod.get("block", "mamba"), "lookahead_ms": 40 * mod["look"],
               "parameters": sum(net.p(n).numel() for n in net.names if not n.startswith("inter.")),
-              "state_bytes": net.state_bytes(), "graph": cfg["graph"], "frames_a_step": cfg["rows"] * a.views * cfg["frames"],
+              "state_bytes": net.state_bytes(), "graph": cfg["graph"], "frames_a_step": cfg["rows"] * views * cfg["frames"],
               "minutes": a.minutes, "wer": {}}
     if cuda and not a.eager:
         net.compiled()
@@ -410,8 +415,7 @@ def main():
     while a.wait_for and not os.path.exists(a.wait_for):
         time.sleep(0.2)
 
-    sets = [(n, os.path.join(a.speech, n), s) for n, s in conf["sets"].items() if n != "synthetic"]
-    sets = [s for s in sets if os.path.isdir(s[1])]
+    sets = find_sets(a.speech, {n: s for n, s in conf["sets"].items() if n != "synthetic"})
     if a.synthetic:
         sets.append(("synthetic", a.synthetic.format(rank=rank), conf["sets"]["synthetic"]))
     pool = Pool(sets, tokens, dev, synthetic=("synthetic", "flite"))
@@ -420,7 +424,10 @@ def main():
     rows = Rows(pool, cfg["rows"], cfg["frames"], cfg["labels"], seed=a.seed * 1000 + rank)
     torch.manual_seed(a.seed * 1000 + rank)
     np.random.seed(rank)
-    aug = Augment(pool.samples, net.mean, net.inv_std, rows.samples, dev, a.views, a.noise_clips, masks=cfg["masks"])
+    recorded = decode_all(sorted(glob.glob(os.path.join(glob.escape(a.noise), "*.opus")))) if a.noise else []
+    out(f"recorded noise: {sum(map(len, recorded)) / 960000:.1f} min; without: {cfg['without'] or 'nothing'}")
+    aug = Augment(pool.samples, net.mean, net.inv_std, rows.samples, dev, views, a.noise_clips, masks=cfg["masks"],
+                  without=cfg["without"], recorded=recorded)
     if not a.resume and not a.init and not a.teacher:
         acc = []
         for _ in range(3):
@@ -439,7 +446,7 @@ def main():
     if cuda:
         rows.start()
     feed = Feed(rows, aug, dev)
-    depth = torch.linspace(0, cfg["depth"], mod["layers"], device=dev)[:, None, None].expand(-1, 2, cfg["rows"] * a.views)
+    depth = torch.linspace(0, cfg["depth"], mod["layers"], device=dev)[:, None, None].expand(-1, 2, cfg["rows"] * views)
 
     def evaluate(limit=None):
         probe.load_export({k: v for k, v in flat.averaged(net).items()})

@@ -56,7 +56,7 @@ BOOKS = {
 }
 
 # Not the ends of sentences.
-ABBREVIATED = r"(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bSt)(?<!\bCapt)(?<!\bJr)"
+ABBREVIATED = r"(?<!\bMr\.)(?<!\bMrs\.)(?<!\bDr\.)(?<!\bSt\.)(?<!\bCapt\.)(?<!\bJr\.)"
 LONG = 200  # characters; a longer sentence falls into its clauses
 
 

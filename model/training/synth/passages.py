@@ -1,11 +1,12 @@
 """Turn plain English sentences into jobs for synthesis: phonemes, a blend of voices, a speed, and the words said.
 
-    python -m synth.passages TEXT[:SHARE] ... --out jobs.tsv [--avoid packs.tsv ...] [--skip old-jobs.tsv.xz] [--limit N]
+    python -m synth.passages TEXT[:SHARE] ... --out jobs.tsv [--join 35] [--avoid packs.tsv ...] [--skip old-jobs.tsv.xz] [--limit N]
 
 A job is one line: id, phonemes, voices, speed, TEXT (tab separated). TEXT holds capitals and apostrophes alone; whatever
 cannot be said that way (digits, symbols, abbreviations) is left out, since a wrong transcript costs more than a missing
-one. Numbers come from a generator, already spelled out. A sentence that shares six words in a row with a file named by
---avoid (the development and test sets), or is one of their sentences, is dropped.
+one. Numbers come from a generator, already spelled out. --join makes passages as long as people read them out of running text
+(LibriSpeech's have 10 to 35 words): neighbouring sentences together, a long one in its clauses. A passage that shares six words in
+a row with a file named by --avoid (the development and test sets), or is one of their sentences, is dropped.
 """
 import argparse
 import lzma
@@ -18,7 +19,11 @@ ENGLISH = ("af_alloy af_aoede af_bella af_heart af_jessica af_kore af_nicole af_
 FOREIGN = ("ef_dora em_alex em_santa ff_siwis hf_alpha hf_beta hm_omega hm_psi if_sara im_nicola jf_alpha jf_gongitsune "
            "jf_nezumi jf_tebukuro jm_kumo pf_dora pm_alex pm_santa zf_xiaobei zf_xiaoni zf_xiaoxiao zf_xiaoyi zm_yunjian "
            "zm_yunxi zm_yunxia zm_yunyang").split()
-TITLES = {"Mr.": "Mister", "Mrs.": "Missus", "Dr.": "Doctor", "Ms.": "Miss", "St.": "Saint", "Prof.": "Professor"}
+TITLES = {"Mr.": "Mister", "Mrs.": "Missus", "Dr.": "Doctor", "Ms.": "Miss", "St.": "Saint", "Prof.": "Professor", "Capt.": "Captain",
+          "Col.": "Colonel", "Gen.": "General", "Rev.": "Reverend"}
+UNSAYABLE = {"etc", "viz", "esq", "vol", "fig", "inc", "corp", "tis"}   # abbreviations, and what the phonemiser gets wrong
+# words that it gets right: with a vowel, and an apostrophe at most where it shortens
+SAID = re.compile(r"(?=.*[aeiouy])[a-z]+('(s|re|ve|ll|d|m)|n't)?|o'clock|ma'am|hmm|shh")
 ONES = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
         "eighteen nineteen").split()
 TENS = "- - twenty thirty forty fifty sixty seventy eighty ninety".split()
@@ -28,32 +33,59 @@ def opener(path):
     return (lzma.open if path.endswith(".xz") else open)(path, "rt", encoding="utf-8", errors="replace")
 
 
+def sayable(word):
+    if len(word) < 2:
+        return word in "AaIOo"
+    return not word.isupper() and SAID.fullmatch(word.lower())
+
+
 def clean(line):
-    """A sentence fit to be spoken, or None."""
+    """A sentence, or a part of one, fit to be spoken; or None."""
     s = " ".join(line.replace("\u2019", "'").replace("\u2018", "'").replace("\u201c", '"').replace("\u201d", '"')
-                 .replace("\u2014", ", ").replace("--", ", ").split())
+                 .replace("\u2014", ", ").replace("--", ", ").replace("\u2026", "...").split())
     for k, v in TITLES.items():
         s = s.replace(k + " ", v + " ")
     s = s.strip('"()[] ')
     if not re.fullmatch(r"[A-Za-z' ,;:.!?\"()-]+", s):
         return None
     words = s.split()
-    if not 2 <= len(words) <= 45 or len(s) > 300:
-        return None
     for i, w in enumerate(words):
         core = w.strip(",;:.!?\"()'-")
-        if "." in core or (len(core) > 1 and core.isupper()) or (len(core) == 1 and core not in ("A", "a", "I", "O")):
-            return None
-        if core and not re.search("[aeiouyAEIOUY]", core) and core.lower() not in ("hmm", "shh"):
+        if "." in core or core.lower() in UNSAYABLE or not all(sayable(x.strip("'")) for x in core.split("-")):
             return None
         if i + 1 < len(words) and w.endswith(".") and words[i + 1][:1].islower():
             return None                                    # an abbreviation, most likely
     return s
 
 
+def passages(lines, most, r):
+    """Lines of running text -> passages that are clean. most: words of a passage at most; 0: each line is one."""
+    said, count, enough = [], 0, 0                         # of the passage that is being joined
+    for line in lines:
+        clauses = re.split(r"(?<=[;:])\s+|--+|\u2014", line) if 0 < most < len(line.split()) else [line]
+        for part in clauses:
+            s = clean(part)
+            n = len(s.split()) if s else 0
+            if said and (not n or count + n > most or count >= enough):
+                yield " ".join(said)
+                said, count = [], 0
+            if n:
+                if not said:
+                    enough = r.uniform(0, most)
+                said.append(s)
+                count += n
+    if said:
+        yield " ".join(said)
+
+
+def fits(s):
+    """Neither a word alone nor more than a voice says well in one go."""
+    return 2 <= len(s.split()) <= 45 and len(s) <= 300
+
+
 def transcript(s):
     t = re.sub(r"[^A-Z' ]", " ", s.upper())
-    return " ".join(w.strip("'") if w.strip("'") else "" for w in t.split() if w.strip("'"))
+    return " ".join(w.strip("'") for w in t.split() if w.strip("'"))
 
 
 def number(n):
@@ -113,6 +145,7 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("text", nargs="+", help="file of sentences (.xz too), with :SHARE to take part of it")
     ap.add_argument("--out", required=True)
+    ap.add_argument("--join", type=int, default=0, metavar="WORDS", help="passages of up to so many words, out of running text")
     ap.add_argument("--avoid", nargs="*", default=[], help="packs.tsv of sets that must not be learnt")
     ap.add_argument("--skip", nargs="*", default=[], help="jobs whose sentences are there already")
     ap.add_argument("--numbers", type=int, default=6000)
@@ -135,11 +168,10 @@ def main():
     for spec in a.text:
         path, share = (spec.rsplit(":", 1) + ["1"])[:2] if ":" in spec else (spec, "1")
         n = 0
-        for line in opener(path):
-            if r.random() > float(share):
+        for s in passages(opener(path), a.join, r):
+            if r.random() > float(share) or not fits(s):
                 continue
-            s = clean(line)
-            t = s and transcript(s)
+            t = transcript(s)
             if not t or t in seen:
                 continue
             w = t.split()

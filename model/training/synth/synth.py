@@ -44,8 +44,8 @@ def parse(a, voc):
         try:
             i, ph, vs, sp, tx = l.rstrip("\n").split("\t")[:5]
             vs = vs.replace("+", ",")
-            t = [voc[c] for c in ph if c in voc][:508]
-            assert len(t) > 2
+            t = [voc[c] for c in ph if c in voc]
+            assert 2 < len(t) <= 508  # all that the model takes at once: what is longer would lose its end, but not its words
             v = [(x.split(":")[0], float(x.split(":")[1]) if ":" in x else 1.0) for x in vs.split(",")]
             sp = float(sp)
             assert 0.3 < sp < 3
