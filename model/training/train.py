@@ -321,8 +321,8 @@ def main():
     ap.add_argument("--set", nargs="*", default=[], help="train.KEY=VALUE, model.KEY=VALUE or sets.KEY=VALUE, in JSON, over the config's")
     ap.add_argument("--eager", action="store_true", help="neither compile nor capture")
     ap.add_argument("--profile", action="store_true", help="where the step's time goes, kernel by kernel")
-    ap.add_argument("--noise", default="", help="a folder of *.opus: recorded noise and music, 16 kHz, beside the noise that is made; "
-                    "it need not be there")
+    ap.add_argument("--noise", default="", help="a folder of recorded noise and music (Opus, FLAC, WAV; 16 kHz) to be heard beside the "
+                    "noise that is made; it need not be there")
     ap.add_argument("--noise-clips", type=int, default=192, help="of 20 s each, to be made")
     ap.add_argument("--seed", type=int, default=0)
     ap.add_argument("--save-every", type=float, default=120, help="seconds between checkpoints")
@@ -424,7 +424,8 @@ def main():
     rows = Rows(pool, cfg["rows"], cfg["frames"], cfg["labels"], seed=a.seed * 1000 + rank)
     torch.manual_seed(a.seed * 1000 + rank)
     np.random.seed(rank)
-    recorded = decode_all(sorted(glob.glob(os.path.join(glob.escape(a.noise), "*.opus")))) if a.noise else []
+    found = sorted(glob.glob(os.path.join(glob.escape(a.noise), "*"))) if a.noise else []
+    recorded = decode_all([p for p in found if p.endswith((".opus", ".flac", ".wav"))])
     out(f"recorded noise: {sum(map(len, recorded)) / 960000:.1f} min; without: {cfg['without'] or 'nothing'}")
     aug = Augment(pool.samples, net.mean, net.inv_std, rows.samples, dev, views, a.noise_clips, masks=cfg["masks"],
                   without=cfg["without"], recorded=recorded)
