@@ -4,8 +4,8 @@
     torchrun --nproc-per-node 4 train.py ...           the same on several GPUs
 
 --speech holds a folder a set, as named in the config; those that are not there are left out. --synthetic may hold {rank}: then each
-process reads its own part. The run ends when its minutes are over; the learning rate follows the clock. RUN/last/ can be resumed (--resume RUN/last), RUN/export/
-is what the daemon reads, and --init EXPORT_DIR starts from exported weights.
+process reads its own part. The run ends when its minutes are over; the learning rate follows the clock. RUN/last/ can be resumed
+(--resume RUN/last), RUN/export/ is what the daemon reads, and --init EXPORT_DIR starts from exported weights.
 
 One step: features of one shape (rows of the same length, two views each) -> forward, losses, backward, all in one CUDA graph
 -> one all-reduce of one flat gradient -> AdamW and the moving average on flat vectors. The next batch is made meanwhile on a
