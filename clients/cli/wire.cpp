@@ -188,8 +188,8 @@ void Connection::follow() {
                                           (encrypted_ ? " does not encrypt; leave out --server-key and --keys"
                                                       : " wants keys; give --server-key and --keys"));
     // A daemon hangs up on who does not have its key; but so does a proxy that has lost its daemon.
-    const bool new_keys = encrypted_ && connections_ == 0;
-    if (event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL && new_keys && ++failures_ >= kMostFailures)
+    if (event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL && connections_ == 0) ++failures_;
+    if (encrypted_ && failures_ >= kMostFailures)
       throw ClientError(kExitRefused, "what answers on " + address_ +
                                           " breaks the handshake off; is --server-key its key, and does it "
                                           "encrypt?");
@@ -216,6 +216,11 @@ Answer exchange(zmq::context_t& context, const std::string& address, const Keys&
   std::vector<zmq::message_t> parts;
   while ((parts = connection.receive()).empty()) {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now());
+    if (left.count() <= 0 && connection.broken_off())
+      throw ClientError(
+          kExitRefused,
+          "what answers on " + address +
+              " breaks the handshake off; does it want keys? Then give --server-key and --keys");
     if (left.count() <= 0)
       throw ClientError(kExitUnreachable, "no answer from " + address + "; is sidewinderd running there?");
     std::vector<zmq::pollitem_t> items;

@@ -89,7 +89,8 @@ class Connection {
   // Adds what to wait for before calling these again.
   void add_poll_items(std::vector<zmq::pollitem_t>& items, bool writable);
 
-  int connections() const { return connections_; }  // how often the daemon was reached
+  bool broken_off() const { return failures_ > 0 && connections_ == 0; }  // handshakes, and all so far
+  int connections() const { return connections_; }                        // how often the daemon was reached
   bool connected() const { return connected_; }
   bool heard() const { return heard_; }  // anything, ever
   bool lost() const { return connections_ > 0 && !connected_; }
