@@ -2,8 +2,7 @@
 
 #include <cstring>
 
-#include <xxhash.h>
-
+#include "model/capsule_checksum.h"
 #include "model/error.h"
 
 namespace sidewinder {
@@ -16,15 +15,9 @@ struct Header {
   std::uint64_t bytes;  // of the whole capsule
   ModelHash model;
   StreamClock clock;
-  std::uint64_t checksum;  // XXH3 of header (this field zero) and floats
+  std::uint64_t checksum;  // capsule_checksum(), of the floats
 };
 static_assert(sizeof(Header) == 72, "no padding: the header is written as it lies");
-
-std::uint64_t checksum(const Header& header, std::span<const std::byte> floats) {
-  Header blank = header;
-  blank.checksum = 0;
-  return XXH3_64bits_withSeed(floats.data(), floats.size(), XXH3_64bits(&blank, sizeof(blank)));
-}
 
 }  // namespace
 
@@ -41,7 +34,7 @@ std::span<const std::byte> capsule_floats(std::span<const std::byte> capsule) {
 
 void seal_capsule(std::span<std::byte> capsule, const ModelHash& hash, const StreamClock& clock) {
   Header header{kMagic, capsule.size(), hash, clock, 0};
-  header.checksum = checksum(header, capsule_floats(capsule));
+  header.checksum = capsule_checksum(header, capsule_floats(capsule));
   std::memcpy(capsule.data(), &header, sizeof(header));
 }
 
@@ -59,7 +52,7 @@ StreamClock open_capsule(std::span<const std::byte> capsule, const StateLayout& 
   if (header.bytes != capsule.size() || capsule.size() != capsule_size(layout))
     throw ModelError("state capsule: " + std::to_string(capsule.size()) + " bytes, this model's have " +
                      std::to_string(capsule_size(layout)) + "; save it again");
-  if (header.checksum != checksum(header, capsule_floats(capsule)))
+  if (header.checksum != capsule_checksum(header, capsule_floats(capsule)))
     throw ModelError("state capsule: its checksum is wrong, so it is damaged; save it again");
   return header.clock;
 }

@@ -7,11 +7,10 @@
 #include <limits>
 #include <type_traits>
 
-#include <xxhash.h>
-
 #include "daemon/audio/pcm.h"
 #include "daemon/live/protocol.h"
 #include "model/capsule.h"
+#include "model/capsule_checksum.h"
 #include "model/error.h"
 
 namespace sidewinder::live {
@@ -27,15 +26,9 @@ struct Header {
   std::uint64_t version;
   std::uint64_t bytes;  // header and body
   ModelHash model;
-  std::uint64_t checksum;  // XXH3 of header (this field zero) and body
+  std::uint64_t checksum;  // capsule_checksum()
 };
 static_assert(sizeof(Header) == 64, "no padding: the header is written as it lies");
-
-std::uint64_t checksum(const Header& header, std::span<const std::byte> body) {
-  Header blank = header;
-  blank.checksum = 0;
-  return XXH3_64bits_withSeed(body.data(), body.size(), XXH3_64bits(&blank, sizeof(blank)));
-}
 
 [[noreturn]] void damaged(const std::string& what) {
   throw Fault{"bad_capsule", what};
@@ -420,7 +413,7 @@ std::vector<std::byte> seal(const StreamCapsule& capsule, const ModelHash& model
   const auto part = std::span(bytes).subspan(sizeof(Header));
   std::memcpy(part.data(), cbor.data(), cbor.size());
   Header header{kMagic, kVersion, bytes.size(), model, 0};
-  header.checksum = checksum(header, part);
+  header.checksum = capsule_checksum(header, part);
   std::memcpy(bytes.data(), &header, sizeof(header));
   return bytes;
 }
@@ -437,7 +430,7 @@ StreamCapsule unseal(std::span<const std::byte> bytes, const CapsuleHost& host) 
   if (header.bytes != bytes.size())
     damaged(std::to_string(bytes.size()) + " bytes where its header says " + std::to_string(header.bytes) +
             "; it was cut off, save the stream again");
-  if (header.checksum != checksum(header, part))
+  if (header.checksum != capsule_checksum(header, part))
     damaged("its checksum is wrong, so it is damaged; save it again");
   if (header.model != host.model)
     throw Fault{"other_model", "saved with model " + hex(header.model) + ", this daemon runs " +
