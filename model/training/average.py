@@ -29,8 +29,10 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("exports", nargs="+")
     ap.add_argument("--out", required=True)
+    ap.add_argument("--blank-bias", type=float, default=0.0, help="added to the blank's logit: below 0, fewer words are left out")
     a = ap.parse_args()
     weights = mean(a.exports)
+    weights["ctc_head.bias"][0] += a.blank_bias
     os.makedirs(a.out, exist_ok=True)
     for name in ("config.json", "tokens.txt"):
         shutil.copy(os.path.join(a.exports[-1], name), a.out)
