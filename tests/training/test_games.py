@@ -110,11 +110,10 @@ def test_words_heard_in_a_window_go_to_their_lines():
 
 def test_what_counts_as_agreement():
     text = "THAT ELEVATOR IS DESIGNED FOR LIGHT MACHINERY"
-    assert talkies.agreed(text, "whisper", "THAT ELEVATOR IS DESIGN FOR LIGHT MACHINERY")
-    assert not talkies.agreed(text, "whisper", "THAT LIFT IS DESIGN FOR LIGHT MACHINERY")
-    assert talkies.agreed(text, "own", "THAT ALL OF IT IS DESIGN FOR LIE MACHINERY")
-    assert not talkies.agreed(text, "own", "SAVE THE GAME")
-    assert not talkies.agreed(text, "own", "")
+    assert talkies.agreed(text, "THAT ELEVATOR IS DESIGN FOR LIGHT MACHINERY")
+    assert not talkies.agreed(text, "THAT LIFT IS DESIGN FOR LIGHT MACHINERY")
+    assert not talkies.agreed(text, "")
+    assert talkies.agreed(text, None) and not talkies.agreed("WOOF WOOF", None)
 
 
 def test_packs_come_back_as_long_and_in_their_places(tmp_path):

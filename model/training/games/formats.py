@@ -147,11 +147,12 @@ def queen_lines(files):
 
 def queen(folder):
     import soundfile
-    files = queen_files(folder)
+    files, done = queen_files(folder), set()
     for prefix, speaker, line in queen_lines(files):
         for i, text in enumerate(DIRECTION.split(line)):
             name = f"{prefix}{i + 1:x}".replace(" ", "0").upper()
-            if text.strip() and len(files.get(name + ".SB", b"")) > 400:
+            if name not in done and text.strip() and len(files.get(name + ".SB", b"")) > 400:
+                done.add(name)                             # the game, too, takes the first of lines with one number
                 x, rate = soundfile.read(io.BytesIO(files[name + ".SB"]), dtype="float32")
                 yield name, speaker, text, x, rate
 

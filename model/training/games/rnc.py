@@ -47,21 +47,22 @@ class Code:
 
     def __init__(self, bits):
         lengths = [bits.read(4) for _ in range(bits.read(5))]
-        self.table, code = {}, 0
-        for length in range(1, 16):
+        longest, code = max(lengths, default=0), 0
+        self.mask, self.table = (1 << longest) - 1, [None] * (1 << longest)   # by the next bits: (bits of the code, value)
+        for length in range(1, longest + 1):
             for value, its in enumerate(lengths):
                 if its == length:
-                    self.table[length, int(f"{code:0{length}b}"[::-1], 2)] = value
+                    for bits_ahead in range(int(f"{code:0{length}b}"[::-1], 2), 1 << longest, 1 << length):
+                        self.table[bits_ahead] = length, value
                     code += 1
             code <<= 1
 
     def read(self, bits):
-        for length in range(1, 16):
-            value = self.table.get((length, bits.buffer & ((1 << length) - 1)))
-            if value is not None:
-                bits.drop(length)
-                return value if value < 2 else 1 << (value - 1) | bits.read(value - 1)
-        raise ValueError("RNC data: no code of the Huffman table fits")
+        found = self.table[bits.buffer & self.mask]
+        if found is None:
+            raise ValueError("RNC data: no code of the Huffman table fits")
+        bits.drop(found[0])
+        return found[1] if found[1] < 2 else 1 << (found[1] - 1) | bits.read(found[1] - 1)
 
 
 def unpack(data):
@@ -80,7 +81,7 @@ def unpack(data):
                 start, n = len(out) - 1 - distances.read(bits), 2 + lengths.read(bits)
                 if start < 0:
                     raise ValueError("RNC data: a match begins before the data")
-                for i in range(start, start + n):      # may overlap what it writes
+                for i in range(start, start + n):      # what it writes may be what it copies
                     out.append(out[i])
     if len(out) != size:
         raise ValueError(f"RNC data: {len(out)} bytes, the header says {size}")

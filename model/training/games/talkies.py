@@ -7,22 +7,19 @@ and what was heard to OUT/GAME.heard.tsv: a run that is stopped goes on where it
 
 The words are the game's own, which its index gives for each recording (formats.py). Actors do not always say them, so Whisper tiny.en
 hears each recording too, many in a window of 30 s (a fifth of the time that one by one takes); what is kept differs from the script in
-at most 15 % of the words or 10 % of the letters. What Whisper has not heard in the --minutes that it may take is heard by --recogniser,
-the project's own, in a tenth of the time; it is not as good, and so may differ in 40 % of the letters: enough to find recordings that
-are something else, not a word that the actor changed. Lines with digits, or that share six words in a row with a file named by
---avoid, are left out, and recordings that are too fast or too slow for their words.
+at most 15 % of the words or 10 % of the letters. Of what Whisper has not heard in the --minutes that it may take, lines of three words
+and more are kept on the index's word. Lines with digits, or that share six words in a row with a file named by --avoid, are left out,
+and recordings that are too fast or too slow for their words.
 """
 import argparse
 import collections
 import os
 import random
 import re
-import subprocess
 import tempfile
 import time
 
 import numpy as np
-import soundfile
 
 import prepare
 from games import formats, opus
@@ -32,7 +29,7 @@ from synth.passages import number
 WINDOW, GAP = 29.0, 0.5        # seconds that Whisper hears at once; of silence between recordings
 SLOWEST, FASTEST = 0.8, 5      # words a second
 WORDS, LETTERS = 0.15, 0.10    # what Whisper may hear differently
-OWN_LETTERS = 0.40             # and what the project's own recogniser may
+UNHEARD = 3                    # words that a line must have that nobody has heard
 
 # game: Debian package, reader, licence (its debian/copyright)
 GAMES = {
@@ -85,10 +82,12 @@ def errors(text, heard):
     return align(text.split(), heard.split())[1] / len(text.split()), align(*letters)[1] / len(letters[0])
 
 
-def agreed(text, how, heard):
-    """Whether "whisper" or "own" heard these words."""
+def agreed(text, heard):
+    """heard: None where nobody has listened."""
+    if heard is None:
+        return len(text.split()) >= UNHEARD
     words, letters = errors(text, heard)
-    return letters <= OWN_LETTERS if how == "own" else words <= WORDS or letters <= LETTERS
+    return words <= WORDS or letters <= LETTERS
 
 
 def windows(lines):
@@ -121,51 +120,31 @@ def whisper():
 
 
 class Ears:
-    """Recognisers, and the files that keep for each game what they heard: how ("whisper" or "own"), name, words."""
+    """Whisper, for so many minutes, and the files that keep for each game what it heard: name, words."""
 
-    def __init__(self, minutes, program):
-        self.until, self.program, self.hear = time.monotonic() + 60 * minutes, program, None
+    def __init__(self, minutes):
+        self.until, self.hear = time.monotonic() + 60 * minutes, None
 
-    def listen(self, lines, how, path):
-        """{name: (how, words)} of all that is heard by now."""
-        heard, names = {}, {line[0] for line in lines}
+    def listen(self, lines, path):
+        """{name: words} of all that is heard by now."""
+        heard = {}
         if os.path.exists(path):
-            for row in open(path, encoding="utf-8"):
-                its, name, words = row.rstrip("\n").split("\t")
-                if name in names:
-                    heard[name] = its, words
+            heard = dict(row.rstrip("\n").split("\t") for row in open(path, encoding="utf-8"))
+        gap = np.zeros(round(GAP * RATE), np.float32)
         with open(path, "a", encoding="utf-8") as f:
-            for name, words in getattr(self, how)([line for line in lines if line[0] not in heard]):
-                heard[name] = how, words
-                f.write(f"{how}\t{name}\t{words}\n")
+            for window in windows([line for line in lines if line[0] not in heard]):
+                if time.monotonic() > self.until:
+                    break
+                self.hear = self.hear or whisper()
+                words = self.hear(np.concatenate([part for line in window for part in (line[3], gap)])).split()
+                begins, at = align([w for line in window for w in line[2].split()], words)[0], 0
+                for name, _, text, _ in window:
+                    end = at + len(text.split())
+                    heard[name] = " ".join(words[begins[at]:begins[end]])
+                    f.write(f"{name}\t{heard[name]}\n")
+                    at = end
                 f.flush()
         return heard
-
-    def whisper(self, lines):
-        gap = np.zeros(round(GAP * RATE), np.float32)
-        for window in windows(lines):
-            if time.monotonic() > self.until:
-                return
-            self.hear = self.hear or whisper()
-            words = self.hear(np.concatenate([part for line in window for part in (line[3], gap)])).split()
-            begins, at = align([w for line in window for w in line[2].split()], words)[0], 0
-            for name, _, text, _ in window:
-                end = at + len(text.split())
-                yield name, " ".join(words[begins[at]:begins[end]])
-                at = end
-
-    def own(self, lines):
-        for start in range(0, len(lines) if self.program else 0, 200):
-            some = lines[start:start + 200]
-            with tempfile.TemporaryDirectory() as folder:
-                files = [os.path.join(folder, f"{name}.wav") for name, _, _, _ in some]
-                for file, line in zip(files, some):
-                    soundfile.write(file, line[3], RATE, subtype="PCM_16")
-                subprocess.run([self.program, "transcribe", "--engine", "cpu", "--threads", "1", "--output", folder, *files],
-                               check=True, capture_output=True)
-                for name, _, _, _ in some:
-                    with open(os.path.join(folder, f"{name}.txt"), encoding="utf-8") as f:
-                        yield name, script(f.read())
 
 
 def shared(text, grams):
@@ -198,9 +177,8 @@ def main():
     ap.add_argument("out")
     ap.add_argument("games", nargs="*", choices=[[], *GAMES], default=list(GAMES))
     ap.add_argument("--avoid", nargs="*", default=[], help="packs.tsv of sets that must not be learnt")
-    ap.add_argument("--minutes", type=float, default=1e6, help="for Whisper; what it has not heard by then is left out")
+    ap.add_argument("--minutes", type=float, default=1e6, help="for Whisper, in all")
     ap.add_argument("--kbit", type=float, default=24, help="kbit/s of the packs (24); 11 do: the recordings have 5.5 kHz")
-    ap.add_argument("--recogniser", help="build/bin/sidewinder, to hear what Whisper has not")
     ap.add_argument("--hours", type=float, default=1e6, help="that may be kept in all; the commonest voices make room")
     a = ap.parse_args()
     os.makedirs(a.out, exist_ok=True)
@@ -209,12 +187,10 @@ def main():
         for row in open(path, encoding="utf-8"):
             w = row.rstrip("\n").split("\t")[4].split()
             grams.update(tuple(w[i:i + 6]) for i in range(len(w) - 5))
-    ears, spoken, heard = Ears(a.minutes, a.recogniser), {game: read(*GAMES[game][:2]) for game in a.games}, {}
-    for how in ("whisper", "own"):
-        for game, lines in spoken.items():
-            heard[game] = ears.listen(lines, how, os.path.join(a.out, f"{game}.heard.tsv"))
+    ears, spoken = Ears(a.minutes), {game: read(*GAMES[game][:2]) for game in a.games}
+    heard = {game: ears.listen(lines, os.path.join(a.out, f"{game}.heard.tsv")) for game, lines in spoken.items()}
     kept = [(game, line) for game, lines in spoken.items() for line in lines
-            if line[0] in heard[game] and agreed(line[2], *heard[game][line[0]]) and not shared(line[2], grams)]
+            if agreed(line[2], heard[game].get(line[0])) and not shared(line[2], grams)]
     voices, room = collections.Counter((game, line[1]) for game, line in kept), a.hours * 3600 * RATE
     random.Random(1).shuffle(kept)
     fits = {game: [] for game in spoken}
@@ -224,8 +200,8 @@ def main():
     for game, lines in fits.items():
         pack(game, lines, os.path.join(a.out, f"talkie-{game}"), a.kbit)
         hours = sum(len(line[3]) for line in lines) / RATE / 3600
-        print(f"talkie-{game}: {len(spoken[game])} recordings, {sum(how == 'whisper' for how, _ in heard[game].values())} heard by "
-              f"Whisper, {sum(its == game for its, _ in kept)} kept, {len(lines)} of them packed, {hours:.2f} h")
+        print(f"talkie-{game}: {len(spoken[game])} recordings, {len(heard[game])} heard, {sum(its == game for its, _ in kept)} kept, "
+              f"{len(lines)} of them packed, {hours:.2f} h")
 
 
 if __name__ == "__main__":
