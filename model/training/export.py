@@ -2,7 +2,7 @@
 vectors computed in float64 from the stored weights.
 
     python export.py golden EXPORT_DIR AUDIO ...       golden vectors (safetensors) of 16 kHz recordings
-    python export.py hash EXPORT_DIR                   sha256 of the weights
+    python export.py hash EXPORT_DIR                   the hash by which transcripts and results name it
 
 Golden files hold: wav (int16, half a second of silence appended), log_mel (T, 80) before normalisation, stem (J, d) after the
 lookahead, layer0 and the last layer (J, d) after the block, ssm_state0 and the last (2 d, 16) at the end, logits (J, vocab),
@@ -65,8 +65,13 @@ def words(tokens, pieces):
 
 
 def sha256(folder):
-    with open(os.path.join(folder, "model.safetensors"), "rb") as f:
-        return hashlib.sha256(f.read()).hexdigest()
+    """The model's identity, as transcripts and results name it: of each file, its length (8 bytes, little-endian) and its content."""
+    digest = hashlib.sha256()
+    for name in ("config.json", "model.safetensors", "tokens.txt"):
+        with open(os.path.join(folder, name), "rb") as f:
+            content = f.read()
+        digest.update(len(content).to_bytes(8, "little") + content)
+    return digest.hexdigest()
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ import subprocess
 
 import media
 import pytest
-from program import CLIP, STEREO, start, transcribe
+from program import CLIP, MODEL, STEREO, start, transcribe
 
 pytestmark = pytest.mark.long
 
@@ -29,6 +29,13 @@ def clip_words():
 @pytest.mark.parametrize("ms", [40, 80, 320, 2000, 60000])
 def test_any_chunk_size(clip_words, ms):
     assert words(CLIP, "--chunk-ms", ms) == clip_words
+
+
+@pytest.mark.parametrize("ms", [40, 80, 2000])
+def test_any_chunk_size_without_lookahead(clip_words, ms):
+    low = words(CLIP, "--model", MODEL / "low-latency")
+    assert len(low) > 40 and low != clip_words
+    assert words(CLIP, "--model", MODEL / "low-latency", "--chunk-ms", ms) == low
 
 
 @pytest.mark.parametrize("threads", [1, 2])
