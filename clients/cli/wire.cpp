@@ -216,13 +216,13 @@ Answer exchange(zmq::context_t& context, const std::string& address, const Keys&
   std::vector<zmq::message_t> parts;
   while ((parts = connection.receive()).empty()) {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now());
-    if (left.count() <= 0 && connection.broken_off())
-      throw ClientError(
-          kExitRefused,
-          "what answers on " + address +
-              " breaks the handshake off; does it want keys? Then give --server-key and --keys");
     if (left.count() <= 0)
-      throw ClientError(kExitUnreachable, "no answer from " + address + "; is sidewinderd running there?");
+      throw ClientError(
+          kExitUnreachable,
+          "no answer from " + address + "; is sidewinderd running there?" +
+              (connection.broken_off() ? " What is there breaks the handshake off: does it want keys "
+                                         "(--server-key and --keys)?"
+                                       : ""));
     std::vector<zmq::pollitem_t> items;
     connection.add_poll_items(items, false);
     wait_for(items, left + std::chrono::milliseconds(1));
