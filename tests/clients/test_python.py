@@ -153,7 +153,9 @@ def test_stream_missed_altogether(shared_daemon, link, quilter, transcribed):
     """Opened and closed while the connection was lost."""
     results = link(shared_daemon.results)
     with listen(shared_daemon, "unseen", address=results.address) as listener:
-        send(shared_daemon, "unseen", quilter[:32000])
+        with sender(shared_daemon, "unseen") as one:
+            assert isinstance(listener.receive(timeout=LONG), sidewinder.Opened)  # its subscription has arrived
+            one.close(timeout=LONG)
         until_closed(listener, "unseen")
         results.cut()
         end = send(shared_daemon, "unseen", quilter)
