@@ -149,7 +149,6 @@ bool Ingest::take_messages() {
 }
 
 bool Ingest::receive(Arrived& message) {
-  message = {};
   if (!socket_.recv(message.parts[0], zmq::recv_flags::dontwait)) return false;
   message.count = 1;
   bool more = message.parts[0].more();
@@ -196,6 +195,7 @@ void Ingest::hear(std::span<Arrived> messages) {
     } else if (message.session != nullptr) {
       grant(*message.session, message.resent);
     }
+    message = {};  // its audio need not wait in memory for the next batch
   }
 }
 
