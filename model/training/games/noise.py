@@ -53,10 +53,10 @@ def sounds(folder):
                 yield its, its
 
 
-def part(x, seconds):
-    """At most so many seconds, equally loud; None for what is too short or silent."""
-    start = min(len(x) // 4, max(0, len(x) - round(seconds * opus.RATE)))
-    x = opus.trimmed(x[start:start + round(seconds * opus.RATE)])
+def part(x, rate, seconds):
+    """At most so many seconds of (samples, channels) at a rate in Hz, at 16 kHz, equally loud; None for what is too short or silent."""
+    start = min(len(x) // 4, max(0, len(x) - seconds * rate))
+    x = opus.trimmed(opus.at_16k(x[start:start + seconds * rate], rate))
     if len(x) < SHORTEST * opus.RATE:
         return None
     x = x * (LEVEL / np.sqrt(np.square(x).mean()))
@@ -78,7 +78,7 @@ def main():
             for name, file in sounds(folder):
                 if not VOICES.search(name):
                     try:
-                        x = part(opus.at_16k(*soundfile.read(file, dtype="float32", always_2d=True)), seconds)
+                        x = part(*soundfile.read(file, dtype="float32", always_2d=True), seconds)
                     except soundfile.LibsndfileError as why:
                         print(f"not read: {os.path.basename(name)}: {why}")
                         continue
