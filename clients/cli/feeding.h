@@ -15,15 +15,14 @@ namespace sidewinder::clients {
 
 // Waits for the daemon to open the stream. False: interrupted. Throws ClientError when none answers in time.
 template <typename Wait>
-bool open_stream(Sender& sender, const std::string& address, const int& interrupts, Wait&& wait) {
+bool open_stream(Sender& sender, const int& interrupts, Wait&& wait) {
   using std::chrono::milliseconds;
   using Clock = std::chrono::steady_clock;
   const auto deadline = Clock::now() + milliseconds(5'000);
   while (sender.exchange(), !sender.is_open()) {
     if (interrupts > 0) return false;
     const auto left = std::chrono::duration_cast<milliseconds>(deadline - Clock::now());
-    if (left.count() <= 0)
-      throw ClientError(kExitUnreachable, "no answer from " + address + "; is sidewinderd running there?");
+    if (left.count() <= 0) throw sender.unanswered();
     wait(left + milliseconds(1));
   }
   return true;

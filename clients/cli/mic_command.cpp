@@ -76,7 +76,7 @@ class Recording {
 
 int Recording::run() {
   const auto look = [this](milliseconds longest) { wait(longest, false); };
-  if (!open_stream(sender_, arguments_.addresses.ingest, interrupts_, look)) return kExitInterrupted;
+  if (!open_stream(sender_, interrupts_, look)) return kExitInterrupted;
   if (!arguments_.quiet)
     print_note("stream " + sender_.stream() + ": \"" + capture_->device() + "\", " +
                std::to_string(capture_->rate()) + " Hz; Ctrl-C ends it");

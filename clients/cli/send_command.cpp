@@ -78,7 +78,7 @@ std::optional<SoundFormat> Sending::raw_format(const Arguments& arguments) {
 
 int Sending::run() {
   const auto look = [this](milliseconds longest) { wait(false, longest); };
-  if (!open_stream(sender_, arguments_.addresses.ingest, interrupts_, look)) return kExitInterrupted;
+  if (!open_stream(sender_, interrupts_, look)) return kExitInterrupted;
   if (!arguments_.quiet && arguments_.stream.empty()) print_note("sending to stream " + sender_.stream());
   start_ = busy_ = Clock::now();
   send_input();

@@ -30,6 +30,7 @@ class Sender {
 
   bool is_open() const { return state_ == State::Open; }
   bool connected() const { return connection_->connected(); }
+  ClientError unanswered() const { return connection_->unanswered(); }
   const std::string& stream() const { return stream_; }
 
   // Frames that the daemon has room for.

@@ -190,12 +190,22 @@ void Connection::follow() {
     // A daemon hangs up on who does not have its key; but so does a proxy that has lost its daemon.
     if (event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL && connections_ == 0) ++failures_;
     if (encrypted_ && failures_ >= kMostFailures)
-      throw ClientError(kExitRefused, "what answers on " + address_ +
-                                          " breaks the handshake off; is --server-key its key, and does it "
-                                          "encrypt?");
+      throw ClientError(kExitRefused, "what answers on " + address_ + broken_off());
     connected_ = event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
     if (connected_) ++connections_;
   }
+}
+
+std::string Connection::broken_off() const {
+  return std::string(" breaks the handshake off; ") + (encrypted_
+                                                           ? "is --server-key its key, and does it encrypt?"
+                                                           : "does it want keys (--server-key and --keys)?");
+}
+
+ClientError Connection::unanswered() const {
+  const bool hangs_up = failures_ > 0 && connections_ == 0;
+  return {kExitUnreachable, "no answer from " + address_ + "; is sidewinderd running there?" +
+                                (hangs_up ? " What is there" + broken_off() : "")};
 }
 
 void wait_for(std::vector<zmq::pollitem_t>& items, std::optional<std::chrono::milliseconds> longest) {
@@ -216,13 +226,7 @@ Answer exchange(zmq::context_t& context, const std::string& address, const Keys&
   std::vector<zmq::message_t> parts;
   while ((parts = connection.receive()).empty()) {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now());
-    if (left.count() <= 0)
-      throw ClientError(
-          kExitUnreachable,
-          "no answer from " + address + "; is sidewinderd running there?" +
-              (connection.broken_off() ? " What is there breaks the handshake off: does it want keys "
-                                         "(--server-key and --keys)?"
-                                       : ""));
+    if (left.count() <= 0) throw connection.unanswered();
     std::vector<zmq::pollitem_t> items;
     connection.add_poll_items(items, false);
     wait_for(items, left + std::chrono::milliseconds(1));

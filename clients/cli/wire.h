@@ -89,14 +89,17 @@ class Connection {
   // Adds what to wait for before calling these again.
   void add_poll_items(std::vector<zmq::pollitem_t>& items, bool writable);
 
-  bool broken_off() const { return failures_ > 0 && connections_ == 0; }  // handshakes, and all so far
-  int connections() const { return connections_; }                        // how often the daemon was reached
+  // What to throw when an answer has not come in time: nobody is there, or who is there hangs up.
+  ClientError unanswered() const;
+
+  int connections() const { return connections_; }  // how often the daemon was reached
   bool connected() const { return connected_; }
   bool heard() const { return heard_; }  // anything, ever
   bool lost() const { return connections_ > 0 && !connected_; }
 
  private:
   void follow();
+  std::string broken_off() const;  // what to ask oneself where handshakes are
 
   const std::string address_;
   const bool encrypted_;
