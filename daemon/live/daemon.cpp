@@ -1,7 +1,5 @@
 #include "daemon/live/daemon.h"
 
-#include <algorithm>
-#include <thread>
 #include <utility>
 #include <vector>
 
