@@ -21,6 +21,7 @@ import time
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch.nn import functional as F
 
 import ctc as losses
 import export
@@ -119,7 +120,8 @@ def start_from(net, folder, tokens, only=()):
 
     Where the tokeniser is another one, pieces that both have keep their rows of the head. Where the lookahead is shorter, the
     last frame that is left stands for those after it; with none left, the frame itself does, in the norm before it. (The default
-    model without its lookahead: 72 % word errors so, 100 % with the taps dropped; 12 utterances of dev-clean-a.)"""
+    model without its lookahead: 72 % word errors so, 100 % with the taps dropped; 12 utterances of dev-clean-a.) Where it is
+    longer, the frames more weigh nothing at first; blocks more add nothing at first (Chen et al. 2016, Net2Net)."""
     old, _, had = export.read(folder)
     state, mine = old.export_state(), net.export_state()
     place = {p: i for i, p in enumerate(had)}
@@ -136,6 +138,12 @@ def start_from(net, folder, tokens, only=()):
             state["stem.lookahead.weight"] = torch.cat([taps[..., :net.look], rest], -1)
         else:
             state["stem.norm.weight"] = state["stem.norm.weight"] * (1 + taps[:, 0].sum(-1))
+    elif old.look:
+        state["stem.lookahead.weight"] = F.pad(state["stem.lookahead.weight"], (0, net.look - old.look))
+    if not only:
+        for k in mine.keys() - state.keys():
+            if k.endswith(("mixer.out_proj.weight", "mlp.fc2.weight")):
+                mine[k].zero_()
     fits = {k: v for k, v in state.items() if k in mine and v.shape == mine[k].shape and (not only or k.startswith(tuple(only)))}
     net.load_export({**mine, **fits, "features.mean": state["features.mean"], "features.inv_std": state["features.inv_std"]})
     return [k for k in net.names if k not in fits and not k.startswith("inter.")]

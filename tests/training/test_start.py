@@ -51,6 +51,21 @@ def test_a_shorter_lookahead(exported, look):
     assert torch.allclose(rows[0][:, :20], want[0][:, :20] - bias, atol=1e-5)
 
 
+@pytest.mark.parametrize("larger", [{"look": 6}, {"look": 4, "layers": 5}])
+def test_larger_begins_as_it_was(exported, larger):
+    """With more lookahead and with more blocks the same comes out before anything is learnt, and everything can learn."""
+    folder, tokens = exported
+    net = Encoder(tokens.size, **{**SIZE, **larger})
+    train.start_from(net, folder, tokens)
+    f = torch.randn(1, 83, 80)
+    out, old = net(f)[0], export.read(folder)[0](f)[0]
+    assert torch.allclose(out[:, :14], old[:, :14], atol=1e-5)  # the frames before the end, where the lookahead's padding differs
+    net.zero_grad()
+    net(torch.randn(1, 83, 80))[0].logsumexp(-1).sum().backward()
+    for i in range(net.layers):
+        assert net.p(f"backbone.layers.{i}.mlp.fc2.weight").grad.abs().max() > 0
+
+
 def test_another_block_and_chosen_parts(exported):
     folder, tokens = exported
     net = Encoder(tokens.size, look=4, block="lstm", hidden=32, **SIZE)
