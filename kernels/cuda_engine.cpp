@@ -290,6 +290,7 @@ class CudaEngine final : public Engine {
         multiprocessors_(multiprocessors_of(cuda.device)),
         sizes_(checked_sizes(model)),
         precision_bytes_(cuda.precision == CudaPrecision::Float32 ? 4 : 2),
+        narrow_bytes_(cuda.precision == CudaPrecision::Float8 ? 1 : precision_bytes_),
         planner_(config_, sizes_.limits.rows, sizes_.limits.segments, sizes_.limits.stem_rows,
                  sizes_.limits.samples),
         network_(make_network(model, layout_, cuda)),
@@ -596,7 +597,7 @@ class CudaEngine final : public Engine {
   void count_work(CudaKernelTime& time, double waves) const {
     const double rows = profiled_.rows, segments = profiled_.segments, stem = profiled_.stem_rows;
     const double d = config_.d_model, e = config_.d_inner(), ff = config_.d_intermediate,
-                 t = precision_bytes_;
+                 t = precision_bytes_, narrow = narrow_bytes_;
     const double n = config_.ssm.d_state, rank = config_.ssm.dt_rank, mels = config_.features.n_mels;
     const double layers = config_.n_layer, p = rank + 2 * n, vocab = config_.vocab_size;
     auto product = [&](double count, double in, double out, double in_bytes, double out_bytes) {
@@ -625,13 +626,13 @@ class CudaEngine final : public Engine {
       product(rows * layers, e, p, t, 4);
     } else if (group == "scan") {
       time.operations = rows * layers * e * (2 * rank + 7 * n);
-      time.bytes = layers * (rows * (3 * e * t + 4 * p) + segments * e * 4 * (2 * n + 3));
+      time.bytes = layers * (rows * (2 * e * t + e * narrow + 4 * p) + segments * e * 4 * (2 * n + 3));
     } else if (group == "out_proj + norm") {
-      product(rows * layers, e, d, t, 8 + t);
+      product(rows * layers, e, d, narrow, 8 + t);
     } else if (group == "fc1 + gate") {
-      product(rows * layers, d, 2 * ff, t, t / 2);
+      product(rows * layers, d, 2 * ff, t, narrow / 2);
     } else if (group == "fc2 + norm") {
-      product(rows * layers, ff, d, t, 8 + t);
+      product(rows * layers, ff, d, narrow, 8 + t);
     } else if (group == "head") {
       product(rows, d, vocab, t, 8);
     }
@@ -645,6 +646,7 @@ class CudaEngine final : public Engine {
   int multiprocessors_;
   Sizes sizes_;
   double precision_bytes_;
+  double narrow_bytes_;  // what out_proj and fc2 read
   WavePlanner planner_;
   std::unique_ptr<Network> network_;
   DeviceMemory states_;                 // (slots, layout_.size)

@@ -16,6 +16,8 @@ enum class CudaPrecision {
   Float32,   // weights and activations float32, no tensor cores: the reference
   Float16,   // weights and activations float16; state, sums, norms and the residual stream float32
   BFloat16,  // the same with bfloat16: float32's range, 3 bits less than float16's precision
+  Float8,    // as Float16, but out_proj and fc2 multiply e4m3 weights and activations: faster in a crowd, and
+             // less exact. Wants the model's float8.json, see kernels/README.md; compute capability 9.0 only
 };
 
 // The instructions of 16-bit products. Which one it is may change a stream's last bits; within an engine no

@@ -5,6 +5,7 @@
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 
 namespace sidewinder::cuda {
 
@@ -31,7 +32,7 @@ __device__ inline float clamp_half(float x) {
   return fminf(fmaxf(x, -65504.0f), 65504.0f);
 }
 
-// Four consecutive activations; 8 bytes of 16-bit values or 16 of float32, aligned as such.
+// Four consecutive activations; 4 bytes of 8-bit values, 8 of 16-bit ones or 16 of float32, aligned as such.
 __device__ inline void store4(float* to, float4 v) {
   *reinterpret_cast<float4*>(to) = v;
 }
@@ -49,6 +50,12 @@ __device__ inline void store4(__nv_bfloat16* to, float4 v) {
   bits.x = *reinterpret_cast<unsigned*>(&low);
   bits.y = *reinterpret_cast<unsigned*>(&high);
   *reinterpret_cast<uint2*>(to) = bits;
+}
+// Float8 saturates at 448.
+__device__ inline void store4(__nv_fp8_e4m3* to, float4 v) {
+  const unsigned low = __nv_cvt_float2_to_fp8x2({v.x, v.y}, __NV_SATFINITE, __NV_E4M3);
+  const unsigned high = __nv_cvt_float2_to_fp8x2({v.z, v.w}, __NV_SATFINITE, __NV_E4M3);
+  *reinterpret_cast<unsigned*>(to) = low | high << 16;
 }
 __device__ inline float4 load4(const float* from) {
   return *reinterpret_cast<const float4*>(from);
@@ -88,6 +95,13 @@ __device__ inline __half from_float<__half>(float v) {
 template <>
 __device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float v) {
   return __float2bfloat16_rn(v);
+}
+
+template <>
+__device__ inline __nv_fp8_e4m3 from_float<__nv_fp8_e4m3>(float v) {
+  __nv_fp8_e4m3 out;
+  out.__x = __nv_cvt_float_to_fp8(v, __NV_SATFINITE, __NV_E4M3);
+  return out;
 }
 
 // Sum over a warp, the same in every lane; the order is fixed.

@@ -3,7 +3,7 @@
 // row's result never depends on its neighbours. Weights are packed as kernels/packed_model.h says.
 //
 // Two kinds of tile do the float16 and bfloat16 products: mma.sync's, for any size, and wgmma's
-// (kernels/wgmma.cuh) for large ones.
+// (kernels/wgmma.cuh) for large ones. Float8 ones are wgmma's at every size, in steps of 32.
 //
 // What happens to a result is a functor (an epilogue) that gets four consecutive outputs of a row at a time.
 #pragma once
@@ -143,9 +143,11 @@ __device__ inline void multiply_add(float (&c)[4], const unsigned (&a)[4], unsig
 }
 
 // Chunks of a row are exclusive-ored with the row's number, so that neither the copies nor ldmatrix meet bank
-// conflicts.
+// conflicts. The place of a chunk in a tile of rows of 128 bytes, in elements; T is 16 bits wide but for
+// float8.
+template <typename T = __half>
 __device__ inline int shared_offset(int row, int chunk) {
-  return row * kStepK + ((chunk ^ (row & 7)) << 3);
+  return (row * 8 + (chunk ^ (row & 7))) * static_cast<int>(16 / sizeof(T));
 }
 
 // One stage's share of the sums: a (kM, kStepK), b (kN, kStepK) in shared memory.
@@ -498,13 +500,74 @@ __global__ void __launch_bounds__(kClusterThreads)
 
 // ---- Hopper: large products with wgmma --------------------------------------------------------------------
 
-// As many inputs as let a block hold its share of the weights and a tile of rows for each of its warpgroups.
-constexpr int kResidentInputs = 256;
+// As many inputs as let a block hold its share of the weights and a tile of rows for each of its warpgroups:
+// 256, in float8 512.
+constexpr int kResidentRowBytes = 512;
+template <typename T>
+constexpr int kResidentInputs = kResidentRowBytes / static_cast<int>(sizeof(T));
 constexpr int kResidentGroups = 2;
 constexpr int kResidentPieces = 2;  // instructions side by side
 constexpr int kResidentColumns = kResidentPieces * kGroupColumns;
 constexpr int kResidentBytes =
-    2 * kResidentInputs * (kResidentColumns + kResidentGroups * kGroupRows) + kSwizzleBytes;
+    kResidentRowBytes * (kResidentColumns + kResidentGroups * kGroupRows) + kSwizzleBytes;
+
+// A warpgroup's finished tile, rows from `first_row` on for each of its warps, goes to the epilogue.
+template <typename T, typename Epilogue>
+__device__ inline void finish_tile(GroupSums (&sums)[kResidentPieces], int first_row, int col0, int rows,
+                                   const Matrix<T>& w, const Epilogue& epilogue) {
+#pragma unroll
+  for (int piece = 0; piece < kResidentPieces; ++piece)
+    hand_out(sums[piece], first_row, col0 + piece * kGroupColumns, rows, w.outputs, epilogue);
+}
+
+// Whole rows: x += scale v, normed = rms(x). A row lies with four lanes, each of which adds up its squares
+// from left to right.
+template <typename T, typename Activation>
+__device__ inline void finish_tile(GroupSums (&sums)[kResidentPieces], int first_row, int, int rows,
+                                   const Matrix<T>& w, const RowEpilogue<Activation>& epilogue) {
+  static_assert(kResidentColumns == kRowOutputs);
+  const int lane = threadIdx.x % kWarp;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int row = first_row + 8 * half + lane / 4;
+    const std::int64_t at = static_cast<std::int64_t>(row) * kRowOutputs;
+    float square = 0.0f;
+    if (row < rows) {
+#pragma unroll
+      for (int piece = 0; piece < kResidentPieces; ++piece)
+#pragma unroll
+        for (int j = 0; j < kGroupColumns / 8; j += 2) {
+          const int col = piece * kGroupColumns + 8 * j + 4 * (lane % 4);
+          float(&left)[4] = sums[piece][0][j], (&right)[4] = sums[piece][0][j + 1];
+          const float4 sum = quad(left, right, half), scale = load4(w.scale + col);
+          float4 v = load4(epilogue.x + at + col);
+          v = {fmaf(scale.x, sum.x, v.x), fmaf(scale.y, sum.y, v.y), fmaf(scale.z, sum.z, v.z),
+               fmaf(scale.w, sum.w, v.w)};
+          left[2 * half] = v.x;
+          left[2 * half + 1] = v.y;
+          right[2 * half] = v.z;
+          right[2 * half + 1] = v.w;
+          square = fmaf(v.x, v.x, square);
+          square = fmaf(v.y, v.y, square);
+          square = fmaf(v.z, v.z, square);
+          square = fmaf(v.w, v.w, square);
+        }
+    }
+    square += __shfl_xor_sync(0xffffffffu, square, 1);
+    square += __shfl_xor_sync(0xffffffffu, square, 2);
+    if (row >= rows) continue;
+    const float scale = 1.0f / sqrtf(square / kRowOutputs + epilogue.eps);
+#pragma unroll
+    for (int piece = 0; piece < kResidentPieces; ++piece)
+#pragma unroll
+      for (int j = 0; j < kGroupColumns / 8; j += 2) {
+        const int col = piece * kGroupColumns + 8 * j + 4 * (lane % 4);
+        const float4 v = quad(sums[piece][0][j], sums[piece][0][j + 1], half);
+        store4(epilogue.x + at + col, v);
+        store4(epilogue.normed + at + col, scaled(v, scale, load4(epilogue.norm + col)));
+      }
+  }
+}
 
 // A block keeps the weights of kResidentColumns outputs. Each of its warpgroups goes through row tiles of its
 // own: one multiplies while the other gives its results away and fetches its next rows.
@@ -516,10 +579,10 @@ __global__ void __launch_bounds__(kResidentGroups* kGroupThreads, 1)
   const int thread = threadIdx.x % kGroupThreads, col0 = blockIdx.x * kResidentColumns;
   // From one lane, so that the compiler knows it to be the same in all of a warp.
   const int group = __shfl_sync(0xffffffffu, threadIdx.x / kGroupThreads, 0);
-  constexpr int kSteps = kResidentInputs / kStepK;
-  constexpr int kWeightStep = kResidentColumns * kStepK, kRowStep = kGroupRows * kStepK;
-  T* weights = reinterpret_cast<T*>(swizzle_aligned(shared_bytes));   // (kSteps, kResidentColumns, kStepK)
-  T* a = weights + kSteps * kWeightStep + group * kSteps * kRowStep;  // (kSteps, kGroupRows, kStepK)
+  constexpr int kSteps = kResidentRowBytes / 128, kChunk = 16 / sizeof(T), kStep = 8 * kChunk;
+  constexpr int kWeightStep = kResidentColumns * kStep, kRowStep = kGroupRows * kStep;
+  T* weights = reinterpret_cast<T*>(swizzle_aligned(shared_bytes));   // (kSteps, kResidentColumns, kStep)
+  T* a = weights + kSteps * kWeightStep + group * kSteps * kRowStep;  // (kSteps, kGroupRows, kStep)
   const int rows = *x.count;                                          // older than the kernel before this one
   const int tiles = (rows + kGroupRows - 1) / kGroupRows;
   const bool idle = static_cast<int>(blockIdx.y) * kResidentGroups >= tiles;
@@ -530,9 +593,9 @@ __global__ void __launch_bounds__(kResidentGroups* kGroupThreads, 1)
       const int chunk = i % 8, row = i / 8 % kResidentColumns, step = i / (8 * kResidentColumns);
       const bool valid = col0 + row < w.outputs;
       const T* from = valid ? w.weights + static_cast<std::int64_t>(col0 + row) * w.inputs_padded +
-                                  step * kStepK + chunk * 8
+                                  step * kStep + chunk * kChunk
                             : w.weights;
-      copy_async(weights + step * kWeightStep + shared_offset(row, chunk), from, valid);
+      copy_async(weights + step * kWeightStep + shared_offset<T>(row, chunk), from, valid);
     }
   }
   wait_for_kernels_before();
@@ -541,10 +604,10 @@ __global__ void __launch_bounds__(kResidentGroups* kGroupThreads, 1)
   auto copy_rows = [&](int tile) {
     for (int i = thread; i < kSteps * kGroupRows * 8; i += kGroupThreads) {
       const int chunk = i % 8, row = i / 8 % kGroupRows, step = i / (8 * kGroupRows);
-      const int from_row = tile * kGroupRows + row, k = step * kStepK + chunk * 8;
+      const int from_row = tile * kGroupRows + row, k = step * kStep + chunk * kChunk;
       const bool valid = from_row < rows && k < w.inputs;
       const T* from = valid ? x.data + from_row * x.stride + k : x.data;
-      copy_async(a + step * kRowStep + shared_offset(row, chunk), from, valid);
+      copy_async(a + step * kRowStep + shared_offset<T>(row, chunk), from, valid);
     }
     commit_copies();
   };
@@ -563,12 +626,11 @@ __global__ void __launch_bounds__(kResidentGroups* kGroupThreads, 1)
       const std::uint64_t at_a = describe_tile(a + step * kRowStep);
       const std::uint64_t at_b = describe_tile(weights + step * kWeightStep);
 #pragma unroll
-      for (int kk = 0; kk < kStepK / 16; ++kk)
+      for (int kk = 0; kk < 4; ++kk)
 #pragma unroll
         for (int piece = 0; piece < kResidentPieces; ++piece)
-          group_multiply_add<T>(
-              sums[piece], at_a + kk * kDescriptorStep,
-              at_b + kk * kDescriptorStep + piece * (kGroupColumns * kStepK * sizeof(T) / 16));
+          group_multiply_add<T>(sums[piece], at_a + kk * kDescriptorStep,
+                                at_b + kk * kDescriptorStep + piece * (kGroupColumns * 8));
     }
     commit_products();
     wait_products<0>();
@@ -578,9 +640,7 @@ __global__ void __launch_bounds__(kResidentGroups* kGroupThreads, 1)
     const int first_row = tile * kGroupRows + thread / kWarp * 16;
     tile += gridDim.y * kResidentGroups;
     if (tile < tiles) copy_rows(tile);
-#pragma unroll
-    for (int piece = 0; piece < kResidentPieces; ++piece)
-      hand_out(sums[piece], first_row, col0 + piece * kGroupColumns, rows, w.outputs, epilogue);
+    finish_tile(sums, first_row, col0, rows, w, epilogue);
     wait_copies<0>();
     show_copies_to_products();
     group_barrier(group);
@@ -758,18 +818,25 @@ void launch_tile(const Rows<T>& x, const Matrix<T>& w, const Epilogue& epilogue,
          epilogue);
 }
 
+template <typename T, typename Epilogue>
+void launch_resident(const Rows<T>& x, const Matrix<T>& w, const Epilogue& epilogue, int multiprocessors,
+                     cudaStream_t stream) {
+  const int across = blocks(w.outputs, kResidentColumns), tiles = blocks(x.most, kGroupRows);
+  allow_shared<multiply_resident<T, Epilogue>>(kResidentBytes);
+  const int down = std::min(std::max(1, multiprocessors / across), blocks(tiles, kResidentGroups));
+  launch(multiply_resident<T, Epilogue>, dim3(across, down), kResidentGroups * kGroupThreads, kResidentBytes,
+         stream, x, w, epilogue);
+}
+
 // True, and the product is queued, where wgmma is to do it. Without ProductChoice::small that takes enough
 // rows to fill the multiprocessors.
 template <typename T, typename Epilogue>
 bool multiply_resident_if_chosen(const Rows<T>& x, const Matrix<T>& w, const Epilogue& epilogue,
                                  const ProductChoice& choice, cudaStream_t stream) {
   const int across = blocks(w.outputs, kResidentColumns), tiles = blocks(x.most, kGroupRows);
-  if (!choice.wgmma || w.inputs_padded != kResidentInputs) return false;
+  if (!choice.wgmma || w.inputs_padded != kResidentInputs<T>) return false;
   if (!choice.small && across * tiles < choice.multiprocessors) return false;
-  allow_shared<multiply_resident<T, Epilogue>>(kResidentBytes);
-  const int down = std::min(std::max(1, choice.multiprocessors / across), blocks(tiles, kResidentGroups));
-  launch(multiply_resident<T, Epilogue>, dim3(across, down), kResidentGroups * kGroupThreads, kResidentBytes,
-         stream, x, w, epilogue);
+  launch_resident(x, w, epilogue, choice.multiprocessors, stream);
   return true;
 }
 
@@ -807,6 +874,13 @@ template <typename Epilogue>
 void multiply_narrow(const Rows<float>& x, const Matrix<float>& w, const Epilogue& epilogue,
                      cudaStream_t stream) {
   multiply(x, w, epilogue, {}, stream);
+}
+
+// Float8: a block holds the weights of whole rows, at any size.
+template <typename T>
+void multiply_rows_float8(const Rows<__nv_fp8_e4m3>& x, const Matrix<__nv_fp8_e4m3>& w,
+                          const RowEpilogue<T>& epilogue, const ProductChoice& choice, cudaStream_t stream) {
+  launch_resident(x, w, epilogue, choice.multiprocessors, stream);
 }
 
 template <bool kStem, typename T>

@@ -11,6 +11,7 @@ struct Matrix {
   int inputs = 0;
   int inputs_padded = 0;
   int outputs = 0;
+  const float* scale = nullptr;  // (outputs), float8 only: what a sum is to be multiplied with
 };
 
 // The rows that a product reads.

@@ -157,10 +157,10 @@ struct ScanStage {
 
 // One thread a channel, its h, A and dt weights in registers. A block walks through segments in pieces of up
 // to kScanRows rows; the next piece is copied to shared memory while this one is worked on.
-template <typename T, int kRank>
+template <typename T, typename Out, int kRank>
 __global__ void __launch_bounds__(kThreads, resident_blocks(kRank))
     scan_kernel(DeviceWave wave, MixerShape shape, ScanWeights weights, const T* uz, const float* projection,
-                T* u) {
+                const T* u, Out* out) {
   using Stage = ScanStage<T, kRank>;
   constexpr int kChunk = 16 / sizeof(T), kChunks = kThreads / kChunk;  // 16-byte copies of a row
   __shared__ Stage stages[2];
@@ -253,17 +253,17 @@ __global__ void __launch_bounds__(kThreads, resident_blocks(kRank))
       float y = skip * input;
 #pragma unroll
       for (int n = 0; n < kStates; n += 4) {
-        const float4 b = load4(row + kRank + n), out = load4(row + kRank + kStates + n);
+        const float4 b = load4(row + kRank + n), read = load4(row + kRank + kStates + n);
         h[n] = fmaf(exp2_fast(dt * decay[n]), h[n], dt_input * b.x);
         h[n + 1] = fmaf(exp2_fast(dt * decay[n + 1]), h[n + 1], dt_input * b.y);
         h[n + 2] = fmaf(exp2_fast(dt * decay[n + 2]), h[n + 2], dt_input * b.z);
         h[n + 3] = fmaf(exp2_fast(dt * decay[n + 3]), h[n + 3], dt_input * b.w);
-        y = fmaf(h[n], out.x, y);
-        y = fmaf(h[n + 1], out.y, y);
-        y = fmaf(h[n + 2], out.z, y);
-        y = fmaf(h[n + 3], out.w, y);
+        y = fmaf(h[n], read.x, y);
+        y = fmaf(h[n + 1], read.y, y);
+        y = fmaf(h[n + 2], read.z, y);
+        y = fmaf(h[n + 3], read.w, y);
       }
-      u[(row0 + t) * e + c] = from_float<T>(y * to_float(stage.gates[t][threadIdx.x]));
+      out[(row0 + t) * e + c] = from_float<Out>(y * to_float(stage.gates[t][threadIdx.x]));
     }
     if (last) {
       float* state = wave.states + segment.slot * wave.state_size;
@@ -309,16 +309,16 @@ bool convolve_and_project(const DeviceWave& wave, const MixerShape& shape, const
   }
 }
 
-template <typename T>
+template <typename T, typename Out>
 void scan(const DeviceWave& wave, const MixerShape& shape, const ScanWeights& weights, const T* uz,
-          const float* projection, T* u, int multiprocessors, cudaStream_t stream) {
+          const float* projection, const T* u, Out* y, int multiprocessors, cudaStream_t stream) {
   auto launch_rank = [&]<int kRank>(std::integral_constant<int, kRank>) {
     // Blocks that fit at once share the segments evenly: each loads its weights but once.
     const int across = shape.d_inner / kThreads;
     const int resident = blocks(resident_blocks(kRank) * multiprocessors, across);
     const int rounds = blocks(wave.most_segments, resident);
     const dim3 grid(across, blocks(wave.most_segments, rounds));
-    launch(scan_kernel<T, kRank>, grid, kThreads, 0, stream, wave, shape, weights, uz, projection, u);
+    launch(scan_kernel<T, Out, kRank>, grid, kThreads, 0, stream, wave, shape, weights, uz, projection, u, y);
   };
   if (shape.dt_rank == 16)
     launch_rank(std::integral_constant<int, 16>{});
@@ -330,17 +330,21 @@ void scan(const DeviceWave& wave, const MixerShape& shape, const ScanWeights& we
     launch_rank(std::integral_constant<int, 64>{});
 }
 
+#define SIDEWINDER_INSTANTIATE_SCAN(T, Out)                                                            \
+  template void scan(const DeviceWave&, const MixerShape&, const ScanWeights&, const T*, const float*, \
+                     const T*, Out*, int, cudaStream_t)
 #define SIDEWINDER_INSTANTIATE(T)                                                                           \
   template void convolve(const DeviceWave&, const MixerShape&, const std::int32_t*, const T*, const float*, \
                          const float*, T*, cudaStream_t);                                                   \
   template bool convolve_and_project(const DeviceWave&, const MixerShape&, const std::int32_t*, const T*,   \
                                      const float*, const float*, const Matrix<T>&, T*, float*,              \
                                      cudaStream_t);                                                         \
-  template void scan(const DeviceWave&, const MixerShape&, const ScanWeights&, const T*, const float*, T*,  \
-                     int, cudaStream_t);
-SIDEWINDER_INSTANTIATE(float)
-SIDEWINDER_INSTANTIATE(__half)
-SIDEWINDER_INSTANTIATE(__nv_bfloat16)
+  SIDEWINDER_INSTANTIATE_SCAN(T, T)
+SIDEWINDER_INSTANTIATE(float);
+SIDEWINDER_INSTANTIATE(__half);
+SIDEWINDER_INSTANTIATE(__nv_bfloat16);
+SIDEWINDER_INSTANTIATE_SCAN(__half, __nv_fp8_e4m3);
 #undef SIDEWINDER_INSTANTIATE
+#undef SIDEWINDER_INSTANTIATE_SCAN
 
 }  // namespace sidewinder::cuda

@@ -38,11 +38,12 @@ struct ScanWeights {
   const float* skip;       // (d_inner): D
 };
 
-// dt = softplus(dt_weight projection + dt_bias); h = exp(dt A) h + dt u B; u = (h C + D u) gate, in place,
-// row after row. The gate is the right half of uz, through SiLU already. projection: (rows, dt_rank + 32): dt
-// before its projection, B, C. h is read and written once a wave; the convolution's state is renewed too.
-template <typename T>
+// dt = softplus(dt_weight projection + dt_bias); h = exp(dt A) h + dt u B; y = (h C + D u) gate, row after
+// row; y (rows, d_inner) may be u, or float8. The gate is the right half of uz, through SiLU already.
+// projection: (rows, dt_rank + 32): dt before its projection, B, C. h is read and written once a wave; the
+// convolution's state is renewed too.
+template <typename T, typename Out>
 void scan(const DeviceWave& wave, const MixerShape& shape, const ScanWeights& weights, const T* uz,
-          const float* projection, T* u, int multiprocessors, cudaStream_t stream);
+          const float* projection, const T* u, Out* y, int multiprocessors, cudaStream_t stream);
 
 }  // namespace sidewinder::cuda

@@ -18,7 +18,8 @@ std::size_t element_bytes(const PackedModel& model) {
   return model.precision == CudaPrecision::Float32 ? 4 : 2;
 }
 
-template <typename T>
+// T: activations; Narrow: those that out_proj and fc2 read, and these products' weights.
+template <typename T, typename Narrow = T>
 class NetworkOf final : public Network {
  public:
   NetworkOf(const PackedModel& model, const StateLayout& layout, const CudaOptions& options)
@@ -84,7 +85,8 @@ class NetworkOf final : public Network {
   struct Layer {
     const float* norm;
     MixerShape shape;
-    Matrix<T> in_proj, x_proj, out_proj, fc1, fc2;
+    Matrix<T> in_proj, x_proj, fc1;
+    Matrix<Narrow> out_proj, fc2;
     const float *conv_weight, *conv_bias;
     ScanWeights scan;
     const float* norm2;
@@ -95,8 +97,10 @@ class NetworkOf final : public Network {
     return reinterpret_cast<const U*>(memory_.template as<std::byte>() + offset);
   }
   const float* floats(std::size_t offset) const { return at<float>(offset); }
-  Matrix<T> matrix(const PackedMatrix& packed) const {
-    return {at<T>(packed.offset), packed.inputs, packed.inputs_padded, packed.outputs};
+  template <typename Weight = T>
+  Matrix<Weight> matrix(const PackedMatrix& packed) const {
+    return {at<Weight>(packed.offset), packed.inputs, packed.inputs_padded, packed.outputs,
+            floats(packed.scale)};
   }
 
   Layer layer(const PackedLayer& packed, const LayerState& state) const {
@@ -110,11 +114,11 @@ class NetworkOf final : public Network {
     layer.x_proj = matrix(packed.x_proj);
     layer.scan = {floats(packed.dt_weight), floats(packed.dt_bias), floats(packed.decay),
                   floats(packed.skip)};
-    layer.out_proj = matrix(packed.out_proj);
+    layer.out_proj = matrix<Narrow>(packed.out_proj);
     if (config_.d_intermediate == 0) return layer;
     layer.norm2 = floats(packed.norm2);
     layer.fc1 = matrix(packed.fc1);
-    layer.fc2 = matrix(packed.fc2);
+    layer.fc2 = matrix<Narrow>(packed.fc2);
     return layer;
   }
 
@@ -156,19 +160,23 @@ class NetworkOf final : public Network {
   }
 
   // x += w in; normed = rms(x, norm)
-  void residual_product(const Rows<T>& in, const Matrix<T>& w, const Workspace& space, const float* norm,
-                        cudaStream_t stream) const {
+  void residual_product(const Rows<Narrow>& in, const Matrix<Narrow>& w, const Workspace& space,
+                        const float* norm, cudaStream_t stream) const {
     const int d = config_.d_model;
     T* normed = static_cast<T*>(space.normed);
-    if constexpr (!std::is_same_v<T, float>) {
-      if (d == kRowOutputs) {
-        multiply_rows<false>(in, w, RowEpilogue<T>{space.x, nullptr, norm, config_.norm_eps, normed}, choice_,
-                             stream);
-        return;
+    const RowEpilogue<T> epilogue{space.x, nullptr, norm, config_.norm_eps, normed};
+    if constexpr (!std::is_same_v<T, Narrow>) {
+      multiply_rows_float8(in, w, epilogue, choice_, stream);
+    } else {
+      if constexpr (!std::is_same_v<T, float>) {
+        if (d == kRowOutputs) {
+          multiply_rows<false>(in, w, epilogue, choice_, stream);
+          return;
+        }
       }
+      multiply(in, w, AddTo{space.x, d}, choice_, stream);
+      rms_norm(space.x, norm, d, config_.norm_eps, normed, in.count, in.most, stream);
     }
-    multiply(in, w, AddTo{space.x, d}, choice_, stream);
-    rms_norm(space.x, norm, d, config_.norm_eps, normed, in.count, in.most, stream);
   }
 
   // One block; `normed` holds the rows through the block's norm before, through the next one's after.
@@ -179,20 +187,22 @@ class NetworkOf final : public Network {
     T* normed = static_cast<T*>(space.normed);
     T* wide = static_cast<T*>(space.wide);
     T* u = static_cast<T*>(space.u);
-    auto rows = [&](const T* data, int width) {
-      return Rows<T>{data, width, &wave.counts->rows, wave.most_rows};
+    Narrow* y = static_cast<Narrow*>(space.y);
+    Narrow* gated = static_cast<Narrow*>(space.wide);
+    auto rows = [&]<typename Value>(const Value* data, int width) {
+      return Rows<Value>{data, width, &wave.counts->rows, wave.most_rows};
     };
     multiply(rows(normed, d), layer.in_proj, StoreActivation<T>{wide, 2 * e, e}, choice_, stream);
     done("in_proj");
     project(layer, wave, space, stream, done);
-    scan(wave, layer.shape, layer.scan, wide, space.projection, u, choice_.multiprocessors, stream);
+    scan(wave, layer.shape, layer.scan, wide, space.projection, u, y, choice_.multiprocessors, stream);
     done("scan");
-    residual_product(rows(u, e), layer.out_proj, space, ff > 0 ? layer.norm2 : next_norm, stream);
+    residual_product(rows(y, e), layer.out_proj, space, ff > 0 ? layer.norm2 : next_norm, stream);
     done("out_proj + norm");
     if (ff == 0) return;
-    multiply(rows(normed, d), layer.fc1, StoreGated<T>{wide, ff}, choice_, stream);
+    multiply(rows(normed, d), layer.fc1, StoreGated<Narrow>{gated, ff}, choice_, stream);
     done("fc1 + gate");
-    residual_product(rows(wide, ff), layer.fc2, space, next_norm, stream);
+    residual_product(rows(gated, ff), layer.fc2, space, next_norm, stream);
     done("fc2 + norm");
   }
 
@@ -267,6 +277,7 @@ std::size_t Workspace::place(const PackedModel& model, const WaveLimits& limits,
   normed = take(rows * d * t);
   wide = take(rows * wide_row);
   u = take(rows * e * t);
+  y = model.precision == CudaPrecision::Float8 ? take(rows * e) : u;
   projection = reinterpret_cast<float*>(take(rows * model.layers.front().x_proj.outputs * sizeof(float)));
   return used;
 }
@@ -287,6 +298,8 @@ std::unique_ptr<Network> make_network(const PackedModel& model, const StateLayou
       return std::make_unique<NetworkOf<__half>>(model, layout, options);
     case CudaPrecision::BFloat16:
       return std::make_unique<NetworkOf<__nv_bfloat16>>(model, layout, options);
+    case CudaPrecision::Float8:
+      return std::make_unique<NetworkOf<__half, __nv_fp8_e4m3>>(model, layout, options);
     default:
       return std::make_unique<NetworkOf<float>>(model, layout, options);
   }

@@ -54,6 +54,7 @@ class Workspace {
   void* normed;               // (rows, d_model) T
   void* wide;                 // (rows, 2 d_inner) or (rows, d_intermediate) T, or (rows, head outputs) float
   void* u;                    // (rows, d_inner) T
+  void* y;                    // (rows, d_inner) float8; else u
   float* projection;          // (rows, dt_rank + 2 d_state): dt before its projection, B, C
 
  private:

@@ -3,19 +3,25 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <numbers>
 #include <span>
 #include <string>
 
 #include <Eigen/Core>
+#include <cuda_fp8.h>
 
 #include "model/error.h"
+#include "model/json_fields.h"
 
 namespace sidewinder::cuda {
 namespace {
 
 constexpr int kGroup = 16;     // outputs
 constexpr int kInputPad = 64;  // inputs, one step of the tensor-core kernel
+constexpr int kFloat8Inputs = 512;
+constexpr float kMostFloat8 = 448.0f;
+constexpr float kFloat8Room = 8.0f;  // at least this much louder than the calibration
 constexpr std::size_t kAlign = 256;
 constexpr float kNever = -1e30f;  // below any logit
 
@@ -60,9 +66,44 @@ class Packer {
     return out;
   }
 
-  PackedMatrix matrix(const std::string& name, bool gated = false) {
+  // Outputs from `first` to `last` are multiplied with `gain`.
+  PackedMatrix matrix(const std::string& name, bool gated = false, float gain = 1.0f, int first = 0,
+                      int last = 0) {
     const TensorView& tensor = weights_.tensor(name);
-    return matrix(tensor.to_floats(), static_cast<int>(tensor.shape[0]), gated);
+    std::vector<float> values = tensor.to_floats();
+    const std::size_t inputs = values.size() / tensor.shape[0];
+    for (std::size_t at = first * inputs; at < last * inputs; ++at) values[at] *= gain;
+    return matrix(values, static_cast<int>(tensor.shape[0]), gated);
+  }
+
+  // Of inputs that come times `gain`. In Float8 e4m3, else as all are.
+  PackedMatrix narrow_matrix(const std::string& name, float gain) {
+    if (model_.precision != CudaPrecision::Float8) return matrix(name);
+    const TensorView& tensor = weights_.tensor(name);
+    std::vector<float> values = tensor.to_floats(), scales;
+    const int outputs = static_cast<int>(tensor.shape[0]);
+    PackedMatrix packed = shape_of(values, outputs, kFloat8Inputs);
+    for (int output = 0; output < outputs; ++output) {
+      const std::span<float> row(values.data() + static_cast<std::ptrdiff_t>(output) * packed.inputs,
+                                 static_cast<std::size_t>(packed.inputs));
+      float most = 0.0f;
+      for (float value : row) most = std::max(most, std::abs(value));
+      const float scale = most > 0.0f ? most / kMostFloat8 : 1.0f;
+      for (float& value : row) value /= scale;
+      scales.push_back(scale / gain);
+    }
+    std::vector<__nv_fp8_storage_t> rows;
+    for (float value : arranged(values, packed, outputs, false))
+      rows.push_back(__nv_cvt_float_to_fp8(value, __NV_SATFINITE, __NV_E4M3));
+    packed.offset = add(rows);
+    packed.scale = add(scales);
+    return packed;
+  }
+
+  std::size_t multiplied(const std::string& name, float gain) {
+    std::vector<float> values = weights_.tensor(name).to_floats();
+    for (float& value : values) value *= gain;
+    return add(values);
   }
 
   // (outputs, channels, taps) as stored -> inputs in the order (taps, channels), as rows follow in time.
@@ -78,12 +119,17 @@ class Packer {
   }
 
  private:
-  // values: (outputs, inputs)
-  PackedMatrix matrix(const std::vector<float>& values, int outputs, bool gated) {
+  static PackedMatrix shape_of(const std::vector<float>& values, int outputs, int input_pad) {
     PackedMatrix packed;
     packed.inputs = static_cast<int>(values.size()) / outputs;
-    packed.inputs_padded = round_up(packed.inputs, kInputPad);
+    packed.inputs_padded = round_up(packed.inputs, input_pad);
     packed.outputs = round_up(outputs, kGroup);
+    return packed;
+  }
+
+  // values: (outputs, inputs) -> (packed.outputs, packed.inputs_padded) as PackedMatrix says
+  std::vector<float> arranged(const std::vector<float>& values, const PackedMatrix& packed, int outputs,
+                              bool gated) const {
     const bool dealt = model_.precision != CudaPrecision::Float32;
     std::vector<float> rows(static_cast<std::size_t>(packed.outputs) * packed.inputs_padded);
     for (int row = 0; row < packed.outputs; ++row) {
@@ -94,8 +140,16 @@ class Packer {
       std::copy_n(values.begin() + static_cast<std::ptrdiff_t>(output) * packed.inputs, packed.inputs,
                   rows.begin() + static_cast<std::ptrdiff_t>(row) * packed.inputs_padded);
     }
+    return rows;
+  }
+
+  // values: (outputs, inputs)
+  PackedMatrix matrix(const std::vector<float>& values, int outputs, bool gated) {
+    PackedMatrix packed = shape_of(values, outputs, kInputPad);
+    const std::vector<float> rows = arranged(values, packed, outputs, gated);
     switch (model_.precision) {
       case CudaPrecision::Float16:
+      case CudaPrecision::Float8:
         packed.offset = add(to_half(rows));
         break;
       case CudaPrecision::BFloat16:
@@ -168,32 +222,72 @@ void pack_features(Packer& packer, PackedModel& model) {
   model.inv_std = packer.vector("features.inv_std");
 }
 
-PackedLayer pack_layer(Packer& packer, const ModelConfig& config, int index) {
+// What the inputs of a layer's out_proj and fc2 are multiplied with.
+struct Gains {
+  float out_proj = 1.0f, fc2 = 1.0f;
+};
+
+// Powers of two, so that nothing is rounded that was not before.
+std::vector<Gains> read_gains(const Model& source) {
+  const std::filesystem::path file = source.folder / "float8.json";
+  const std::string origin = file.string();
+  if (!std::filesystem::exists(file))
+    throw ModelError(
+        "cuda engine: float8 needs " + origin +
+        ", the loudest inputs of the model's products; let model/training/float8.py write it, or run "
+        "the model in float16");
+  const nlohmann::json json = parse_json(read_json_file(file), origin);
+  const std::size_t layers = static_cast<std::size_t>(source.config.n_layer);
+  auto gains_of = [&](const char* name) {
+    std::vector<float> gains;
+    const auto found = json.is_object() ? json.find(name) : json.end();
+    if (found == json.end() || !found->is_array() || found->size() != layers)
+      throw ModelError(origin + ": \"" + name + "\" must be an array of " + std::to_string(layers) +
+                       " numbers, one a layer");
+    for (const nlohmann::json& peak : *found) {
+      if (!peak.is_number() || !(peak.get<float>() >= 1e-4f && peak.get<float>() <= 1e4f))
+        throw ModelError(origin + ": \"" + name + "\" must hold numbers from 0.0001 to 10000, not " +
+                         peak.dump());
+      gains.push_back(std::exp2(std::floor(std::log2(kMostFloat8 / (kFloat8Room * peak.get<float>())))));
+    }
+    return gains;
+  };
+  const std::vector<float> out_proj = gains_of("out_proj");
+  const std::vector<float> fc2 =
+      source.config.d_intermediate > 0 ? gains_of("fc2") : std::vector<float>(layers, 1.0f);
+  std::vector<Gains> gains;
+  for (std::size_t i = 0; i < layers; ++i) gains.push_back({out_proj[i], fc2[i]});
+  return gains;
+}
+
+PackedLayer pack_layer(Packer& packer, const ModelConfig& config, int index, const Gains& gains) {
   const std::string name = "backbone.layers." + std::to_string(index) + ".", mixer = name + "mixer.";
   PackedLayer layer{};
   layer.norm = packer.vector(name + "norm.weight");
   layer.in_proj = packer.matrix(mixer + "in_proj.weight");
   layer.conv_weight = packer.transposed(mixer + "conv1d.weight");
   layer.conv_bias = packer.vector(mixer + "conv1d.bias");
-  layer.x_proj = packer.matrix(mixer + "x_proj.weight");
+  const int first_c = config.ssm.dt_rank + config.ssm.d_state;
+  layer.x_proj =
+      packer.matrix(mixer + "x_proj.weight", false, gains.out_proj, first_c, first_c + config.ssm.d_state);
   layer.dt_weight = packer.transposed(mixer + "dt_proj.weight");
   layer.dt_bias = packer.vector(mixer + "dt_proj.bias");
   std::vector<float> decay = packer.transposed_values(mixer + "A_log");
   for (float& rate : decay)
     rate = static_cast<float>(-std::exp(static_cast<double>(rate)) * std::numbers::log2e);
   layer.decay = packer.add(decay);
-  layer.skip = packer.vector(mixer + "D");
-  layer.out_proj = packer.matrix(mixer + "out_proj.weight");
+  layer.skip = packer.multiplied(mixer + "D", gains.out_proj);
+  layer.out_proj = packer.narrow_matrix(mixer + "out_proj.weight", gains.out_proj);
   if (config.d_intermediate == 0) return layer;
   layer.norm2 = packer.vector(name + "norm2.weight");
-  layer.fc1 = packer.matrix(name + "mlp.fc1.weight", true);
-  layer.fc2 = packer.matrix(name + "mlp.fc2.weight");
+  layer.fc1 = packer.matrix(name + "mlp.fc1.weight", true, gains.fc2, 0, config.d_intermediate);
+  layer.fc2 = packer.narrow_matrix(name + "mlp.fc2.weight", gains.fc2);
   return layer;
 }
 
 }  // namespace
 
-void check_covered(const ModelConfig& config) {
+void check_covered(const ModelConfig& config, CudaPrecision precision) {
   auto require = [](bool holds, const std::string& rule, int got) {
     if (!holds)
       throw ModelError("cuda engine: " + rule + ", this model has " + std::to_string(got) +
@@ -213,10 +307,20 @@ void check_covered(const ModelConfig& config) {
   require(ssm.d_state == 16, "d_state must be 16", ssm.d_state);
   require(ssm.d_conv == 4, "d_conv must be 4", ssm.d_conv);
   require(ssm.dt_rank % 16 == 0 && ssm.dt_rank <= 64, "dt_rank must be 16, 32, 48 or 64", ssm.dt_rank);
+  if (precision != CudaPrecision::Float8) return;
+  auto require_float8 = [](bool holds, const std::string& rule, int got) {
+    if (!holds)
+      throw ModelError("cuda engine: in float8 " + rule + ", this model has " + std::to_string(got) +
+                       "; run it in float16");
+  };
+  require_float8(config.d_model == 256, "d_model must be 256", config.d_model);
+  require_float8(config.d_inner() <= kFloat8Inputs, "d_inner must be at most 512", config.d_inner());
+  require_float8(config.d_intermediate <= kFloat8Inputs, "d_intermediate must be at most 512",
+                 config.d_intermediate);
 }
 
 PackedModel pack_model(const Model& source, CudaPrecision precision) {
-  check_covered(source.config);
+  check_covered(source.config, precision);
   PackedModel model{};
   model.config = source.config;
   model.precision = precision;
@@ -231,7 +335,11 @@ PackedModel pack_model(const Model& source, CudaPrecision precision) {
     model.lookahead_weight = packer.transposed("stem.lookahead.weight");
     model.lookahead_bias = packer.vector("stem.lookahead.bias");
   }
-  for (int i = 0; i < model.config.n_layer; ++i) model.layers.push_back(pack_layer(packer, model.config, i));
+  const std::vector<Gains> gains = precision == CudaPrecision::Float8
+                                       ? read_gains(source)
+                                       : std::vector<Gains>(static_cast<std::size_t>(model.config.n_layer));
+  for (int i = 0; i < model.config.n_layer; ++i)
+    model.layers.push_back(pack_layer(packer, model.config, i, gains[static_cast<std::size_t>(i)]));
   model.final_norm = packer.vector("backbone.norm_f.weight");
   model.head = packer.matrix("ctc_head.weight");
   std::vector<float> bias = source.weights.tensor("ctc_head.bias").to_floats();

@@ -10,17 +10,20 @@
 
 namespace sidewinder::cuda {
 
-// (outputs, inputs) weights of y = x W^T, in float16, bfloat16 or float32.
+// (outputs, inputs) weights of y = x W^T, in float16, bfloat16 or float32; out_proj's and fc2's of a Float8
+// model in e4m3 (Micikevicius et al. 2022), each output's times a scale that brings the largest to 448.
 //
-// Inputs are padded with zeros to a multiple of 64. Outputs come in groups of 16, padded to whole groups. In
-// 16 bits the rows of a group are dealt out as a tensor core deals its results: row 8 t + 2 q + b of a group
-// holds output 4 q + 2 t + b, so that a thread (q of four) ends up with four consecutive outputs. A gated
-// matrix has its groups interleaved: 16 of the first half, then 16 of the second (the gate).
+// Inputs are padded with zeros to a multiple of 64, in e4m3 to 512. Outputs come in groups of 16, padded to
+// whole groups. In 16 and 8 bits the rows of a group are dealt out as a tensor core deals its results: row 8
+// t + 2 q + b of a group holds output 4 q + 2 t + b, so that a thread (q of four) ends up with four
+// consecutive outputs. A gated matrix has its groups interleaved: 16 of the first half, then 16 of the second
+// (the gate).
 struct PackedMatrix {
   std::size_t offset = 0;  // bytes
   int inputs = 0;          // as stored; a multiple of 8
   int inputs_padded = 0;   // elements from row to row
   int outputs = 0;         // padded
+  std::size_t scale = 0;   // (outputs) float32, e4m3 only: what turns an output's sum into its value
 };
 
 struct PackedLayer {
@@ -65,8 +68,12 @@ struct PackedModel {
 };
 
 // Throws ModelError naming the limit when the kernels don't cover the model's shape.
-void check_covered(const ModelConfig& config);
+void check_covered(const ModelConfig& config, CudaPrecision precision);
 
+// Float8 also reads float8.json from the model's folder: of each layer the largest magnitudes that reached
+// out_proj and fc2 (model/training/float8.py writes it). Inputs of theirs are e4m3 times a power of two that
+// leaves 8 to 16 times as much room below 448; the weights in front of them bring it along: fc1's, and the
+// scan's C and D. Throws ModelError: shape, or the file.
 PackedModel pack_model(const Model& model, CudaPrecision precision);
 
 }  // namespace sidewinder::cuda

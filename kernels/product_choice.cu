@@ -150,7 +150,7 @@ class Comparison {
 ProductComparison compare_products(CudaPrecision precision, int rows, int inputs, int outputs, int spread,
                                    std::uint32_t seed) {
   if (rows < 1 || inputs < 8 || inputs % 8 != 0 || outputs < 16 || outputs % 16 != 0 ||
-      (outputs != kRowOutputs && (inputs + kStepK - 1) / kStepK * kStepK != kResidentInputs))
+      (outputs != kRowOutputs && (inputs + kStepK - 1) / kStepK * kStepK != kResidentInputs<__half>))
     throw std::invalid_argument("compare_products: no kernel covers this shape both ways");
   switch (precision) {
     case CudaPrecision::Float16:
@@ -158,7 +158,7 @@ ProductComparison compare_products(CudaPrecision precision, int rows, int inputs
     case CudaPrecision::BFloat16:
       return Comparison<__nv_bfloat16>(rows, inputs, outputs, spread, seed).run();
     default:
-      throw std::invalid_argument("compare_products: float32 products have one way only");
+      throw std::invalid_argument("compare_products: float32 and float8 products have one way only");
   }
 }
 
@@ -169,20 +169,26 @@ bool wgmma_runs() {
 
 ProductChoice choose_products(const CudaOptions& options) {
   ProductChoice choice{device_attribute(cudaDevAttrMultiProcessorCount), false, false, options.clusters};
-  if (options.products == CudaProducts::Mma || options.precision == CudaPrecision::Float32) return choice;
+  if (options.precision == CudaPrecision::Float32) return choice;
   if (!wgmma_runs()) {
-    if (options.products == CudaProducts::Auto) return choice;
+    if (options.precision == CudaPrecision::Float8)
+      throw std::runtime_error(
+          "cuda engine: float8 needs a GPU of compute capability 9.0; use float16, which runs on all that "
+          "the engine runs on");
+    if (options.products != CudaProducts::Wgmma) return choice;
     throw std::runtime_error(
         "cuda engine: wgmma products need a GPU of compute capability 9.0; leave the products "
         "on auto");
   }
+  if (options.products == CudaProducts::Mma) return choice;
   choice.wgmma = true;
   choice.small = options.products == CudaProducts::Wgmma;
   if (choice.small) return choice;
+  const CudaPrecision sixteen_bits =
+      options.precision == CudaPrecision::Float8 ? CudaPrecision::Float16 : options.precision;
   for (const int outputs : {512, kRowOutputs})
     for (const int spread : {0, 12})
-      if (compare_products(options.precision, 192, 256, outputs, spread, 1).different != 0)
-        choice.wgmma = false;
+      if (compare_products(sixteen_bits, 192, 256, outputs, spread, 1).different != 0) choice.wgmma = false;
   return choice;
 }
 

@@ -3,9 +3,10 @@
 // its share of the weights in shared memory. They exist in sm_90a machine code alone; elsewhere the kernels
 // here do nothing, and choose_products (kernels/product_choice.h) does not let them be used.
 //
-// Tiles lie in shared memory as shared_offset says, which is wgmma's 128-byte swizzle: rows of 64 inputs,
-// 16-byte chunks exclusive-ored with the row's number, so tiles must begin at multiples of 1024 bytes. A
-// thread's results lie as mma.sync deals them: of 16 rows a warp, columns 8 j + 2 (lane % 4) and the next.
+// Tiles lie in shared memory as shared_offset says, which is wgmma's 128-byte swizzle: rows of 64 inputs (of
+// 128 in float8), 16-byte chunks exclusive-ored with the row's number, so tiles must begin at multiples of
+// 1024 bytes. A thread's results lie as mma.sync deals them: of 16 rows a warp, columns 8 j + 2 (lane % 4)
+// and the next.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +14,7 @@
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 
 #include "kernels/device_math.cuh"
 
@@ -44,19 +46,19 @@ __device__ inline std::uint64_t describe_tile(const void* shared) {
   const std::uint64_t at = static_cast<unsigned>(__cvta_generic_to_shared(shared)) / 16 & 0x3fff;
   return at | std::uint64_t{1} << 16 | std::uint64_t{kSwizzleBytes / 16} << 32 | std::uint64_t{1} << 62;
 }
-// From one step of 16 inputs to the next.
+// From one step of 16 inputs (32 in float8) to the next.
 constexpr std::uint64_t kDescriptorStep = 2;
 
-#define SIDEWINDER_WGMMA_128(TYPES)                                                                     \
+#define SIDEWINDER_WGMMA_128(INSTRUCTION, TRANSPOSED)                                                   \
   asm volatile(                                                                                         \
       "{\n.reg .pred add;\nsetp.ne.b32 add, 1, 0;\n"                                                    \
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32." TYPES                                              \
+      "wgmma.mma_async.sync.aligned.m64n128" INSTRUCTION                                                \
       " {"                                                                                              \
       "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                          \
       "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "                \
       "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "                \
       "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"                  \
-      "}, %64, %65, add, 1, 1, 0, 0;\n}\n"                                                              \
+      "}, %64, %65, add, 1, 1" TRANSPOSED ";\n}\n"                                                      \
       : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]),       \
         "+f"(d[1][2]), "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]),       \
         "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]),       \
@@ -70,14 +72,17 @@ constexpr std::uint64_t kDescriptorStep = 2;
         "+f"(d[15][0]), "+f"(d[15][1]), "+f"(d[15][2]), "+f"(d[15][3])                                  \
       : "l"(a), "l"(b))
 
-// sums += a b^T for a (64, 16) and b (128, 16) of descriptors; done when wait_products says so.
+// sums += a b^T for a (64, 16) and b (128, 16), in float8 (64, 32) and (128, 32), of descriptors; done when
+// wait_products says so.
 template <typename T>
 __device__ inline void group_multiply_add(GroupSums& sums, std::uint64_t a, std::uint64_t b) {
   float(&d)[kGroupColumns / 8][4] = sums[0];
   if constexpr (std::is_same_v<T, __half>)
-    SIDEWINDER_WGMMA_128("f16.f16");
+    SIDEWINDER_WGMMA_128("k16.f32.f16.f16", ", 0, 0");
+  else if constexpr (std::is_same_v<T, __nv_bfloat16>)
+    SIDEWINDER_WGMMA_128("k16.f32.bf16.bf16", ", 0, 0");
   else
-    SIDEWINDER_WGMMA_128("bf16.bf16");
+    SIDEWINDER_WGMMA_128("k32.f32.e4m3.e4m3", "");
 }
 #undef SIDEWINDER_WGMMA_128
 

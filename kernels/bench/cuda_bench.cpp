@@ -4,14 +4,15 @@
 //   throughput     320 ms of audio for each of B streams a step, B from 1 as far as memory goes
 //   profile        kernel by kernel, against the card's measured copy bandwidth
 //   profile_plain  the same with mma.sync alone, and a kernel of its own for each convolution
+//   profile_float8 the same in Float8
 //   variants       65,536 and 100,000 streams a step, and one stream, under each of the engine's switches
 //   offline        long pieces of many files a step
 //   age            a step's time for streams 1 minute and 10 hours old
 //   large          throughput of an encoder of 70 M parameters (random weights)
 //   waves          throughput against rows a wave and lanes
 //
-// Without a section: all but profile_plain, variants and waves. N picks one of the variants, so that each may
-// have a process of its own. FILE gets the throughput sections' tables:
+// Without a section: all but profile_plain, profile_float8, variants and waves. N picks one of the variants,
+// so that each may have a process of its own. FILE gets the throughput sections' tables:
 // {"device", "tables": [{"model", "rows": [{"streams", "median_ms", "p99_ms"}]}]}.
 //
 // Times are wall clock around Engine::step, from samples in host memory to tokens in host memory.
@@ -115,8 +116,7 @@ class Load {
     const Clock::time_point start = Clock::now();
     engine_.step(batch_, out_);
     const double time = milliseconds_since(start);
-    if (std::string failure(engine_.failure()); !failure.empty())
-      throw std::runtime_error(failure);
+    if (std::string failure(engine_.failure()); !failure.empty()) throw std::runtime_error(failure);
     return time;
   }
 
@@ -254,6 +254,10 @@ void profile_plain(const Model& model) {
   profile_of(model, plain);
 }
 
+void profile_float8(const Model& model) {
+  profile_of(model, {.precision = CudaPrecision::Float8});
+}
+
 std::size_t& only_variant() {
   static std::size_t number = static_cast<std::size_t>(-1);  // all
   return number;
@@ -289,6 +293,7 @@ void variants(const Model& model) {
        })},
       {"33,792 rows a wave", with([](CudaOptions& cuda) { cuda.wave_rows = 33'792; })},
       {"bfloat16", with([](CudaOptions& cuda) { cuda.precision = CudaPrecision::BFloat16; })},
+      {"float8", with([](CudaOptions& cuda) { cuda.precision = CudaPrecision::Float8; })},
       {"no graphs", with([](CudaOptions& cuda) { cuda.graphs = false; })},
   };
   std::printf(
@@ -372,10 +377,15 @@ int run(int argc, char** argv) {
     return 1;
   }
   const std::vector<std::pair<std::string, std::function<void(const Model&)>>> sections = {
-      {"latency", latency},  {"throughput", throughput},
-      {"profile", profile},  {"profile_plain", profile_plain},
-      {"offline", offline},  {"age", age},
-      {"large", large},      {"waves", waves},
+      {"latency", latency},
+      {"throughput", throughput},
+      {"profile", profile},
+      {"profile_plain", profile_plain},
+      {"profile_float8", profile_float8},
+      {"offline", offline},
+      {"age", age},
+      {"large", large},
+      {"waves", waves},
       {"variants", variants}};
   std::vector<std::string> chosen(argv + 2, argv + argc);
   // Takes a flag and its value out of the words; empty without it.
@@ -395,7 +405,8 @@ int run(int argc, char** argv) {
   std::printf("%s, %d multiprocessors, %.1f GB; %d packing threads\n", device.name.c_str(),
               device.multiprocessors, static_cast<double>(device.memory_total) / 1e9, packing_threads());
   for (const auto& [name, section] : sections) {
-    const bool on_demand = name == "waves" || name == "variants" || name == "profile_plain";
+    const bool on_demand =
+        name == "waves" || name == "variants" || name == "profile_plain" || name == "profile_float8";
     const bool wanted =
         chosen.empty() ? !on_demand : std::find(chosen.begin(), chosen.end(), name) != chosen.end();
     if (!wanted) continue;
