@@ -2,9 +2,6 @@
 
 #include <algorithm>
 
-#ifdef SIDEWINDER_HAS_CUDA
-#include "kernels/cuda_engine.h"
-#endif
 #include "model/engine_group.h"
 #include "model/error.h"
 
@@ -21,7 +18,7 @@ std::string cuda_reason() {
 }
 
 ChosenEngine make_cuda([[maybe_unused]] const Model& model, [[maybe_unused]] const EngineOptions& options,
-                       [[maybe_unused]] int gpus) {
+                       [[maybe_unused]] int gpus, [[maybe_unused]] CudaPrecision precision) {
 #ifdef SIDEWINDER_HAS_CUDA
   const std::vector<CudaDevice> devices = cuda_devices();
   const int shown = static_cast<int>(devices.size());
@@ -35,9 +32,10 @@ ChosenEngine make_cuda([[maybe_unused]] const Model& model, [[maybe_unused]] con
   try {
     chosen.engine =
         members == 1
-            ? make_cuda_engine(model, options)
+            ? make_cuda_engine(model, options, {.precision = precision})
             : make_engine_group(members, options, [&](std::uint32_t device, const EngineOptions& share) {
-                return make_cuda_engine(model, share, {.device = static_cast<int>(device)});
+                return make_cuda_engine(model, share,
+                                        {.device = static_cast<int>(device), .precision = precision});
               });
     return chosen;
   } catch (const ModelError&) {
@@ -52,10 +50,11 @@ ChosenEngine make_cuda([[maybe_unused]] const Model& model, [[maybe_unused]] con
 
 }  // namespace
 
-ChosenEngine make_engine(EngineChoice choice, const Model& model, const EngineOptions& options, int gpus) {
+ChosenEngine make_engine(EngineChoice choice, const Model& model, const EngineOptions& options, int gpus,
+                         CudaPrecision precision) {
   if (choice == EngineChoice::Cpu) return {make_cpu_engine(model, options), "", {}};
   const std::string why_not = cuda_reason();
-  if (why_not.empty()) return make_cuda(model, options, gpus);
+  if (why_not.empty()) return make_cuda(model, options, gpus, precision);
   if (choice == EngineChoice::Cuda)
     throw EngineUnavailable("--engine cuda: " + why_not +
                             "; use --engine cpu, or auto to take what is there");

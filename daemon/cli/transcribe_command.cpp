@@ -135,6 +135,9 @@ void add_transcribe_command(CLI::App& app, std::function<int()>& run) {
       "auto (default), cpu or cuda");
   command->add_option("--gpus", options.gpus, "GPUs that share the inputs (default 1; 0: all)")
       ->check(CLI::Range(0, 64).description(""));
+  add_choice<CudaPrecision>(command, "--precision", options.precision, kCudaPrecisions,
+                            "Of the CUDA engine: float16 (default), bfloat16, float32, or float8 (faster, a "
+                            "little less exact)");
   add_choice<std::optional<DecoderKind>>(
       command, "-d,--decoder", options.decoding.kind,
       {{"auto", std::nullopt}, {"best-path", DecoderKind::BestPath}, {"beam", DecoderKind::Beam}},

@@ -283,6 +283,7 @@ Config read(const toml::table& root, const std::string& origin) {
     std::int64_t gpus = config.engine.gpus;
     s.integer("gpus", 0, 64, gpus);
     config.engine.gpus = static_cast<int>(gpus);
+    s.choice<CudaPrecision>("precision", kCudaPrecisions, config.engine.precision);
     s.boolean("encodings", config.engine.encodings);
   });
   // Before the sockets: what is encrypted may leave the loopback.
@@ -398,6 +399,7 @@ std::vector<std::string> restart_needed(const Config& running, const Config& wan
   compare("engine.kind", running.engine.kind, wanted.engine.kind);
   compare("engine.threads", running.engine.threads, wanted.engine.threads);
   compare("engine.gpus", running.engine.gpus, wanted.engine.gpus);
+  compare("engine.precision", running.engine.precision, wanted.engine.precision);
   compare("engine.encodings", running.engine.encodings, wanted.engine.encodings);
   compare("decoder.kind", running.decoder.choice.kind, wanted.decoder.choice.kind);
   compare("decoder.stability", running.decoder.choice.stability, wanted.decoder.choice.stability);

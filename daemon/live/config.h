@@ -31,8 +31,9 @@ struct Config {
   } model;
   struct {
     EngineChoice kind = EngineChoice::Auto;
-    int threads = 0;         // 0: one a core
-    int gpus = 1;            // of those that the driver shows; 0: all
+    int threads = 0;  // 0: one a core
+    int gpus = 1;     // of those that the driver shows; 0: all
+    CudaPrecision precision = CudaPrecision::Float16;
     bool encodings = false;  // streams may ask for the encoder's output
   } engine;
   struct {

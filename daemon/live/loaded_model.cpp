@@ -126,7 +126,7 @@ LoadedModel::LoadedModel(const Config& settings, const Model& model, const std::
       punctuator(load_punctuator(settings, model)),
       chosen(make_engine(settings.engine.kind, model,
                          scheduler_engine_options(settings, config, decoding.needs_log_probs()),
-                         settings.engine.gpus)),
+                         settings.engine.gpus, settings.engine.precision)),
       readouts(make_readouts(settings, model, decoding)),
       capacity(measure_capacity(settings, engine(), stop)) {}
 

@@ -130,7 +130,7 @@ class Transcriber {
         slots_(options.channel.kind == ChannelChoice::Kind::Each
                    ? kMostSlots
                    : static_cast<std::uint32_t>(std::min<std::size_t>(kMostSlots, options.inputs.size()))),
-        chosen_(make_engine(options.engine, model_, engine_options(), options.gpus)),
+        chosen_(make_engine(options.engine, model_, engine_options(), options.gpus, options.precision)),
         pool_(slots_, chosen_.engine->devices()),
         team_(chosen_.engine->options().threads),
         ordered_(standard_output_, options.inputs.size()),

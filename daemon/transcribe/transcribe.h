@@ -27,6 +27,7 @@ struct TranscribeOptions {
   std::filesystem::path model;
   EngineChoice engine = EngineChoice::Auto;
   int gpus = 1;  // that share the inputs; 0: all
+  CudaPrecision precision = CudaPrecision::Float16;
   DecodingChoice decoding;
   std::optional<std::filesystem::path> hotwords;  // a file of phrases to favour
   int chunk_ms = 1920;                            // 48 encoder frames: one whole tile of the CPU engine

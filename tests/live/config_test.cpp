@@ -21,6 +21,7 @@ TEST(Config, ExampleHoldsTheDefaults) {
                                          "daemon" / "sidewinder.toml");
   const Config defaults;
   EXPECT_EQ(config.model.folder, defaults.model.folder);
+  EXPECT_EQ(config.engine.precision, defaults.engine.precision);
   EXPECT_EQ(config.sockets.results, defaults.sockets.results);
   EXPECT_EQ(config.sockets.ingest, defaults.sockets.ingest);
   EXPECT_EQ(config.sockets.control, defaults.sockets.control);
@@ -74,6 +75,13 @@ TEST(Config, ReadsValues) {
   EXPECT_EQ(decoder.decoder.choice.kind, DecoderKind::Beam);
   EXPECT_EQ(decoder.decoder.choice.stability, "quick");
   EXPECT_EQ(decoder.decoder.hotwords, "names.txt");
+}
+
+TEST(Config, TakesEveryPrecision) {
+  for (const auto& [name, precision] : kCudaPrecisions)
+    EXPECT_EQ(parse_config_toml("[engine]\nprecision = \"" + name + "\"\n", "").engine.precision, precision);
+  EXPECT_EQ(error_of("[engine]\nprecision = \"fp8\"\n"),
+            "file.toml:2: engine.precision must be one of float16, bfloat16, float32, float8, not \"fp8\"");
 }
 
 TEST(Config, NamesLineAndNearestKey) {
