@@ -227,7 +227,7 @@ struct Gains {
   float out_proj = 1.0f, fc2 = 1.0f;
 };
 
-// Powers of two, so that nothing is rounded that was not before.
+// Powers of two, so that nothing is rounded by them but weights too small for float16's full precision.
 std::vector<Gains> read_gains(const Model& source) {
   const std::filesystem::path file = source.folder / "float8.json";
   const std::string origin = file.string();
