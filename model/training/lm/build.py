@@ -1,7 +1,7 @@
 """Build the decoder's language model: an n-gram over the recogniser's own pieces, from plain English text, as ARPA.
 
     python -m lm.build TEXT[:WEIGHT] ... --tokenizer tokenizer.model --out lm.arpa --avoid packs.tsv ... [--order 6]
-                       [--least 1,1,1,2,2,2] [--check packs.tsv]
+                       [--least 1,1,1,2,2,2] [--most 1800000] [--check packs.tsv]
 
 TEXT is a file of sentences (.xz too), or a packs.tsv, whose fifth column is taken. The sentences of one file follow each
 other without a mark between them, as they do in a stream. A sentence that shares six words in a row with a file named by
@@ -9,12 +9,14 @@ other without a mark between them, as they do in a stream. A sentence that share
 
 Interpolated, modified Kneser-Ney (Chen and Goodman 1998, section 3): below the highest order an n-gram counts the
 different pieces before it. Several files are one model: each file's counts are discounted by its own discounts, times its
-WEIGHT, and added up. --least drops n-grams whose weighted count is below its order's number; what they held goes to the
-back-off, so every context's probabilities still add up to one.
+WEIGHT, and added up. --least drops n-grams whose weighted count is below its order's number; --most keeps those that do
+most for the text, after which the model is estimated again. What a dropped n-gram held goes to the back-off and its whole
+count to the lower order, so every context's probabilities still add up to one.
 
 --check prints the perplexity of another text, a word and a piece.
 """
 import argparse
+import array
 import math
 import re
 
@@ -82,76 +84,136 @@ def last_pieces(keys, n):
     return keys & np.uint64((1 << (BITS * n)) - 1)
 
 
+def runs(keys):
+    """Where each run of equal keys begins."""
+    return np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+
+
+def find(keys, wanted):
+    """Where each wanted key is in the sorted keys, or -1."""
+    if not len(keys):
+        return np.full(len(wanted), -1)
+    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[at] == wanted, at, -1)
+
+
 def counts(ids, order):
-    """[(keys, counts)] of each order: plain counts at the highest, different pieces before it below."""
-    # The text as a ring: every piece has others before it, the first one too.
-    keys, count = np.unique(grams_of(np.concatenate([ids, ids[:order - 1]]), order), return_counts=True)
-    result = [(keys, count)]
-    for n in range(order - 1, 0, -1):
-        keys, count = np.unique(last_pieces(keys, n), return_counts=True)
-        result.append((keys, count))
-    return result[::-1]
+    """The n-grams of the highest order, sorted, and their counts. The text is a ring: every piece has others before it."""
+    keys = grams_of(np.concatenate([ids, ids[:order - 1]]), order)
+    keys.sort()
+    begin = runs(keys)
+    return keys[begin], np.diff(begin, append=len(keys)).astype(np.float32)
 
 
 def discounts(count):
+    """What modified Kneser-Ney takes from a count of 0, 1, 2, and 3 or more."""
     n1, n2, n3, n4 = (max(1, int(np.sum(count == k))) for k in (1, 2, 3, 4))
     y = n1 / (n1 + 2 * n2)
-    return np.clip([1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3], 0.05, 2.95)
+    return np.array([0, *np.clip([1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3], 0.05, 2.95)], np.float32)
 
 
-def merged(parts):
-    """parts: [(weight, keys, counts)]. Keys of all, their weighted counts and weighted discounted counts."""
-    keys = np.unique(np.concatenate([k for _, k, _ in parts]))
-    total, rest = np.zeros(len(keys)), np.zeros(len(keys))
-    for weight, k, c in parts:
-        d = discounts(c)[np.minimum(c, 3) - 1]
+def merged(sources):
+    """sources: [(weight, keys, counts)]. Keys of all, their weighted counts and weighted discounted counts."""
+    keys = np.concatenate([k for _, k, _ in sources])
+    keys.sort()
+    keys = keys[runs(keys)]
+    total, rest = np.zeros(len(keys), np.float32), np.zeros(len(keys), np.float32)
+    for weight, k, c in sources:
         at = np.searchsorted(keys, k)
-        total[at] += weight * c
-        rest[at] += weight * np.maximum(c - d, 0)
+        total[at] += np.float32(weight) * c
+        rest[at] += np.float32(weight) * (c - discounts(c)[np.minimum(c, 3).astype(np.int8)])
     return keys, total, rest
 
 
-def build(streams, order, vocabulary, least):
-    """streams: [(weight, ids)]. [(keys, log p, log back-off)] of each order, natural logs; keys sorted."""
-    by_source = [(weight, counts(ids, order)) for weight, ids in streams]
-    levels = [merged([(w, *c[n]) for w, c in by_source]) for n in range(order)]
-    # What is kept: enough counts, or the start of something kept. All pieces are.
-    kept = [None] * order
-    above = np.zeros(0, np.uint64)
-    for n in range(order, 1, -1):
-        keys, total, _ = levels[n - 1]
-        keep = (total >= least[n - 1]) | np.isin(keys, above)
-        kept[n - 1] = keep
-        above = np.unique(keys[keep] >> np.uint64(BITS))
-    model = []
-    below_keys, below_p = None, None
-    for n in range(1, order + 1):
-        keys, total, rest = levels[n - 1]
-        context = keys >> np.uint64(BITS)
-        contexts, of = np.unique(context, return_inverse=True)
-        sums = np.bincount(of, total)
-        p = rest / sums[of]
-        keep = np.ones(len(keys), bool) if n == 1 else kept[n - 1]
-        gamma = 1 - np.bincount(of[keep], p[keep], minlength=len(contexts))
+def handed_down(sources, kept, n):
+    """The counts of order n - 1. An n-gram that is kept counts once: as one more piece before what follows it. One that is not
+    hands its whole count down, for then the lower order alone speaks for it (Siivola, Hirsimaki and Virpioja 2007)."""
+    result = []
+    for weight, keys, c in sources:
+        c = np.where(find(kept, keys) >= 0, np.float32(1), c)
+        tail = last_pieces(keys, n - 1)
+        by_tail = np.argsort(tail)
+        tail = tail[by_tail]
+        begin = runs(tail)
+        result.append((weight, tail[begin], np.add.reduceat(c[by_tail], begin)))
+    return result
+
+
+def estimate(sources, order, vocabulary, least=None, kept=None):
+    """[(keys, log p, log back-off)] of each order, natural logs; keys sorted. Of the highest order's counts, either what has the
+    least weighted count of its order, or the n-grams of `kept` (each order's, sorted); and the beginnings of what is kept."""
+    levels, above = [], np.zeros(0, np.uint64)
+    for n in range(order, 0, -1):
+        keys, total, rest = merged(sources)
         if n == 1:
-            everything = np.arange(1, vocabulary, dtype=np.uint64)
-            full = np.full(len(everything), gamma[0] / len(everything))
-            full[np.searchsorted(everything, keys)] += p
-            keys, p = everything, full / full.sum()
+            keep = np.ones(len(keys), bool)
+        elif kept:
+            keep = find(kept[n - 1], keys) >= 0
         else:
-            p = p[keep] + gamma[of[keep]] * probability(model, last_pieces(keys[keep], n - 1), n - 1)
-            keys = keys[keep]
-            # The back-off of a context is its own rest over what lower orders would give to the words it does
-            # not list: with interpolated probabilities, gamma itself.
-            lower_keys, lower_p, backoff = model[n - 2]
-            at = np.searchsorted(lower_keys, contexts)
-            there = (at < len(lower_keys)) & (lower_keys[np.minimum(at, len(lower_keys) - 1)] == contexts)
-            used = np.zeros(len(contexts), bool)
-            used[np.unique(of[keep])] = True
-            backoff[at[there & used]] = np.log(np.maximum(gamma[there & used], 1e-7))
+            keep = total >= least[n - 1]
+            keep[find(keys, above)] = True
+        context = keys >> np.uint64(BITS)
+        begin = runs(context)
+        sums = np.add.reduceat(total, begin, dtype=np.float64)
+        of = np.repeat(np.arange(len(begin)), np.diff(begin, append=len(keys)))[keep]
+        share = rest[keep] / sums[of]
+        used = np.flatnonzero(np.bincount(of, minlength=len(begin)))
+        above = context[begin[used]]
+        gamma = 1 - np.bincount(of, share, minlength=len(begin))[used]
+        levels.append((keys[keep], share, above, gamma))
+        print(f"order {n}: {len(share)} of {len(keys)}", flush=True)
+        if n > 1:
+            sources = handed_down(sources, keys[keep], n)
+    model = []
+    for n, (keys, share, contexts, gamma) in enumerate(reversed(levels), 1):
+        if n == 1:
+            p = np.full(vocabulary - 1, gamma[0] / (vocabulary - 1))
+            p[keys.astype(int) - 1] += share
+            keys, p = np.arange(1, vocabulary, dtype=np.uint64), p / p.sum()
+        else:
+            # A context's back-off is what is left over what lower orders would give to the pieces that it does not list: with
+            # interpolated probabilities, gamma itself.
+            p = share + gamma[find(contexts, keys >> np.uint64(BITS))] * probability(model, last_pieces(keys, n - 1), n - 1)
+            model[n - 2][2][find(model[n - 2][0], contexts)] = np.log(np.maximum(gamma, 1e-7))
         model.append([keys, np.log(p), np.zeros(len(keys))])
-        print(f"order {n}: {len(keys)} of {len(total)}", flush=True)
     return model
+
+
+def shares(sources, order):
+    """[(keys, share of the text)] of each order's n-grams."""
+    keys, total, _ = merged(sources)
+    result = [(keys, total / total.sum(dtype=np.float64))]
+    for _ in range(order - 1):
+        keys, total = result[-1]
+        keys = keys >> np.uint64(BITS)
+        begin = runs(keys)
+        result.append((keys[begin], np.add.reduceat(total, begin)))
+    return result[::-1]
+
+
+def worth(model, text):
+    """What each n-gram of order 2 and up does for the text: how often it is there, times how much more likely (natural log) it is
+    than by backing off (the weighted difference of Seymore and Rosenfeld 1996)."""
+    result = []
+    for n in range(2, len(model) + 1):
+        keys, logs, _ = model[n - 1]
+        backoff = model[n - 2][2][find(model[n - 2][0], keys >> np.uint64(BITS))]
+        lower = np.log(probability(model, last_pieces(keys, n - 1), n - 1))
+        result.append(text[n - 1][1][find(text[n - 1][0], keys)] * (logs - backoff - lower))
+    return result
+
+
+def best(model, text, most):
+    """Each order's keys: all pieces, and of the rest the `most` n-grams that are worth most."""
+    values = [None, *worth(model, text)]
+    for n in range(len(model), 2, -1):  # the beginning of an n-gram is worth at least as much: no tree without it
+        context = model[n - 1][0] >> np.uint64(BITS)
+        begin = runs(context)
+        at = find(model[n - 2][0], context[begin])
+        values[n - 2][at] = np.maximum(values[n - 2][at], np.maximum.reduceat(values[n - 1], begin))
+    every = np.concatenate(values[1:])
+    least = np.partition(every, -most)[-most] if most < len(every) else -np.inf
+    return [model[0][0], *(m[0][v >= least] for m, v in zip(model[1:], values[1:]))]
 
 
 def probability(model, keys, n):
@@ -203,6 +265,7 @@ def main():
     ap.add_argument("--avoid", nargs="+", required=True)
     ap.add_argument("--order", type=int, default=6)
     ap.add_argument("--least", default="", help="an order's least weighted count, from the first on; default 0")
+    ap.add_argument("--most", type=int, help="n-grams besides the pieces; 12 bytes each in lm.safetensors")
     ap.add_argument("--check", nargs="*", default=[])
     a = ap.parse_args()
     if not 2 <= a.order <= 7:
@@ -211,15 +274,21 @@ def main():
     if encode.tokens.size > 1 << BITS:
         raise SystemExit(f"{a.tokenizer}: more than {1 << BITS} pieces")
     grams, whole = avoided(a.avoid)
-    streams = []
+    sources = []
     for spec in a.text:
         path, weight = (spec.rsplit(":", 1) + ["1"])[:2]
-        ids = [i for s in sentences(path, grams, whole) for i in encode(s)]
-        streams.append((float(weight), np.array(ids)))
-        print(f"{path.rsplit('/', 2)[-2:]}: {len(ids)} pieces, weight {weight}", flush=True)
+        ids, words = array.array("H"), 0
+        for sentence in sentences(path, grams, whole):
+            ids.extend(encode(sentence))
+            words += sentence.count(" ") + 1
+        sources.append((float(weight), *counts(np.array(ids), a.order)))
+        print(f"{path.rsplit('/', 2)[-2:]}: {words} words, {len(ids)} pieces, weight {weight}", flush=True)
     least = [float(x) for x in a.least.split(",")] if a.least else []
     least += [0.0] * (a.order - len(least))
-    model = build(streams, a.order, encode.tokens.size, least)
+    model = estimate(sources, a.order, encode.tokens.size, least=least)
+    if a.most and a.most < sum(len(keys) for keys, _, _ in model[1:]):
+        kept = best(model, shares(sources, a.order), a.most)
+        model = estimate(sources, a.order, encode.tokens.size, kept=kept)
     for path in a.check:
         texts = [line.rstrip("\n").split("\t")[4] for line in opener(path)]
         ids = np.array([i for t in texts for i in encode(t)])
