@@ -102,7 +102,7 @@ def direct(kept):
 def test_estimate(least):
     model = build.estimate(sources(), ORDER, VOCABULARY, least=least)
     p = direct(grams(model))
-    some = sorted(grams(model)[-1])[::5] + [tuple(int(x) for x in g) for g in np.random.default_rng(7).integers(1, VOCABULARY, (200, ORDER))]
+    some = sorted(grams(model)[-1])[::5] + [tuple(map(int, g)) for g in np.random.default_rng(7).integers(1, VOCABULARY, (200, ORDER))]
     assert probabilities(model, some) == pytest.approx([p(g) for g in some], rel=1e-4)
     check_normalised(model)
 
@@ -138,7 +138,7 @@ def test_pruned_to_a_number():
     assert grams(model)[1:] == kept[1:]
     check_normalised(model)
     p = direct(kept)
-    some = sorted(kept[-1]) + [tuple(int(x) for x in g) for g in np.random.default_rng(8).integers(1, VOCABULARY, (300, ORDER))]
+    some = sorted(kept[-1]) + [tuple(map(int, g)) for g in np.random.default_rng(8).integers(1, VOCABULARY, (300, ORDER))]
     assert probabilities(model, some) == pytest.approx([p(g) for g in some], rel=1e-4)
 
 

@@ -22,10 +22,10 @@ import re
 
 import numpy as np
 
+from lm.pack import BITS, find
 from synth.passages import clean, opener, transcript
 from text import Tokens
 
-BITS = 9  # a piece's; seven of them fit into 64 bits
 
 
 def avoided(paths):
@@ -87,14 +87,6 @@ def last_pieces(keys, n):
 def runs(keys):
     """Where each run of equal keys begins."""
     return np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-
-
-def find(keys, wanted):
-    """Where each wanted key is in the sorted keys, or -1."""
-    if not len(keys):
-        return np.full(len(wanted), -1)
-    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.where(keys[at] == wanted, at, -1)
 
 
 def counts(ids, order):

@@ -18,7 +18,7 @@ import struct
 
 import numpy as np
 
-BITS = 9
+BITS = 9  # a piece's; seven of them fit into 64 bits
 
 
 def read_arpa(path, ids):
@@ -58,6 +58,9 @@ def codebook(values):
 
 
 def find(keys, wanted):
+    """Where each wanted key is in the sorted keys, or -1."""
+    if not len(keys):
+        return np.full(len(wanted), -1)
     at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     return np.where(keys[at] == wanted, at, -1)
 
