@@ -27,7 +27,6 @@ from synth.passages import clean, opener, transcript
 from text import Tokens
 
 
-
 def avoided(paths):
     """Six words in a row, and whole sentences, that must not be learnt."""
     grams, whole = set(), set()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the default model's language model: a quarter of an hour.
+# Builds the default model's language model: some minutes, 8 GB of memory.
 # usage: lm/default.sh TEXT SPEECH PROSE MODEL      from model/training, where `python` has numpy and sentencepiece
 #   TEXT: wordnet-examples.txt.xz, ...        SPEECH: folders with packs.tsv
 #   PROSE: what lm/prose.py and lm/sphinx.py write; made where it is not there        MODEL: the folder of tokens.txt
@@ -13,9 +13,9 @@ text=$1 speech=$2 prose=$3 model=$4
 arpa=$(mktemp)
 trap 'rm -f "$arpa"' EXIT
 
-# The weights were found by the perplexity of dev-clean-a, in coarse steps: half as much or twice as much for the novels, a third for
-# the dictionary, six times as much for the trigram's text, half for what is about the Bible, twice for transcripts of speech were
-# worse. --least saves time alone; --most is what goes into 22 MB.
+# The weights were found by the perplexity of dev-clean-a, in coarse steps: twice as much for transcripts of speech, half or twice as much
+# for the novels, a third for the dictionary, three times as much for the trigram's text were worse; half for the books about the Bible
+# changed little. --least saves time; --most is what goes into 22 MB.
 python -m lm.build \
   "$text/wordnet-examples.txt.xz:1" "$text/gcide.txt.xz:0.8" "$text/endless-sky.txt.xz:1" "$text/fortunes.txt.xz:1" \
   "$text/anarchism-faq.txt.xz:0.7" "$text/nltk-state_union.txt.xz:1" "$text/nltk-inaugural.txt.xz:1" \
