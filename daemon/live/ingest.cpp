@@ -420,6 +420,10 @@ void Ingest::check_credit(Session& session, std::uint64_t frames) {
                 {{"credit", credit}}};
 }
 
+bool Ingest::waits_for_credit(const Session& session) {
+  return session.told_credit < session.stream->accepted_frames() + session.stream->capacity_frames() / 8;
+}
+
 void Ingest::grant(Session& session, bool always) {
   const std::uint64_t credit = session.stream->credit();
   if (!always && credit < session.told_credit + session.stream->capacity_frames() / 8) return;
@@ -514,7 +518,7 @@ void Ingest::look_after_sessions() {
       end(session, EndReason::Shutdown, "the daemon stops");
     else if (session.stream->end_requested())
       end(session, EndReason::Control, "closed through the control socket");
-    else if (now - session.heard_ns > idle_ms * 1'000'000)
+    else if (now - session.heard_ns > idle_ms * 1'000'000 && !waits_for_credit(session))
       end(session, EndReason::Idle, "nothing came from its client for " + std::to_string(idle_ms) + " ms");
     else
       grant(session, false);

@@ -108,6 +108,8 @@ class Ingest {
   bool is_next(const Session& session, const Request& request);
   static void require_all(const Session& session, const Request& request);
   void check_credit(Session& session, std::uint64_t frames);
+  // So little is left of what its client was told of that it may well be silent until it is told of more.
+  static bool waits_for_credit(const Session& session);
   void ping(const Peer& peer, const Request& request);
   void end(Session& session, EndReason reason, const std::string& message);
   void audit_end(const Session& session, EndReason reason, const std::string& message, std::uint64_t frames);

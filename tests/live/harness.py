@@ -1,5 +1,7 @@
 """The daemon under test and its clients. Every message, either way, is validated against clients/schema."""
 
+import contextlib
+import ctypes
 import json
 import os
 import pathlib
@@ -33,6 +35,10 @@ SANE = {
     "ingest": {"idle_ms": 600_000},
     "shutdown": {"timeout_ms": 600_000},
 }
+
+# ptrace(2)
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
+WALL = 0x4000_0000  # __WALL of waitpid(2): threads too
 
 
 def _validators(name):
@@ -256,6 +262,28 @@ def stream_whole(daemon, subscriber, name, pcm, frames=1600, **form):
     closed = feeder.close()
     subscriber.until_closed(name)
     return closed
+
+
+def ptrace(request, thread):
+    call = ctypes.CDLL(None, use_errno=True).ptrace
+    call.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    call.restype = ctypes.c_long
+    if call(request, thread, None, None) == -1:
+        raise OSError(ctypes.get_errno(), f"ptrace: {os.strerror(ctypes.get_errno())}")
+
+
+@contextlib.contextmanager
+def held(daemon, name):
+    """One thread of the daemon is stopped where it is; the others run on."""
+    [thread] = [int(task.name) for task in pathlib.Path(f"/proc/{daemon.process.pid}/task").iterdir()
+                if (task / "comm").read_text().strip() == name]
+    ptrace(PTRACE_SEIZE, thread)
+    ptrace(PTRACE_INTERRUPT, thread)
+    assert os.WIFSTOPPED(os.waitpid(thread, WALL)[1])
+    try:
+        yield
+    finally:
+        ptrace(PTRACE_DETACH, thread)
 
 
 class Manager:

@@ -6,9 +6,10 @@ import random
 import struct
 import subprocess
 import sys
+import time
 
 import zmq
-from harness import BIN, DATA, PATIENCE, Feeder, Subscriber, eventually, transcribe, validate
+from harness import BIN, DATA, PATIENCE, Feeder, Subscriber, eventually, held, transcribe, validate
 
 CLIENT_TO_KILL = """
 import json, sys, zmq
@@ -93,6 +94,23 @@ def test_garbage(daemon, stereo, stereo_offline):
     good.close()
     subscriber.until_closed("good")
     assert subscriber.words("good") == stereo_offline["words"]
+
+
+def test_client_that_waits_for_credit_is_not_idle(start, quilter, quilter_offline):
+    """It says nothing because the daemon takes nothing."""
+    idle_ms = 300
+    daemon = start(ingest={"idle_ms": idle_ms})
+    subscriber = Subscriber(daemon)
+    feeder = Feeder(daemon)
+    feeder.open("slow")
+    with held(daemon, "scheduler"):
+        while feeder.sent + 1600 <= feeder.credit:
+            feeder.audio(quilter[2 * feeder.sent:2 * feeder.sent + 3200])
+        time.sleep(4 * idle_ms / 1000)  # too short would pass: the daemon may then not have looked
+    feeder.feed(quilter[2 * feeder.sent:])
+    assert feeder.close()["samples"] == len(quilter) // 2
+    subscriber.until_closed("slow")
+    assert subscriber.text("slow") == quilter_offline["text"]
 
 
 def test_killed_client_is_closed_as_idle_with_all_it_sent(start):

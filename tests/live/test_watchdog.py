@@ -1,39 +1,9 @@
 """A thread that is stuck: systemd's watchdog must hear of it, by hearing nothing."""
 
-import contextlib
-import ctypes
-import os
-import pathlib
-
 import pytest
-from harness import Feeder, Subscriber, eventually
+from harness import Feeder, Subscriber, eventually, held
 
-# ptrace(2)
-PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
-WALL = 0x4000_0000  # __WALL of waitpid(2): threads too
 LOOKS = 3  # that find it stuck
-
-
-def ptrace(request, thread):
-    call = ctypes.CDLL(None, use_errno=True).ptrace
-    call.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
-    call.restype = ctypes.c_long
-    if call(request, thread, None, None) == -1:
-        raise OSError(ctypes.get_errno(), f"ptrace: {os.strerror(ctypes.get_errno())}")
-
-
-@contextlib.contextmanager
-def held(daemon, name):
-    """One thread of the daemon is stopped where it is; the others run on."""
-    [thread] = [int(task.name) for task in pathlib.Path(f"/proc/{daemon.process.pid}/task").iterdir()
-                if (task / "comm").read_text().strip() == name]
-    ptrace(PTRACE_SEIZE, thread)
-    ptrace(PTRACE_INTERRUPT, thread)
-    assert os.WIFSTOPPED(os.waitpid(thread, WALL)[1])
-    try:
-        yield
-    finally:
-        ptrace(PTRACE_DETACH, thread)
 
 
 @pytest.mark.parametrize("thread", ["scheduler", "publisher", "ingest"])
