@@ -261,6 +261,18 @@ __device__ inline float4 quad(const float (&left)[4], const float (&right)[4], i
   return {left[2 * half], left[2 * half + 1], right[2 * half], right[2 * half + 1]};
 }
 
+// Puts them back, and returns `square` with theirs on top, from left to right.
+__device__ inline float keep_quad(float (&left)[4], float (&right)[4], int half, float4 v, float square) {
+  left[2 * half] = v.x;
+  left[2 * half + 1] = v.y;
+  right[2 * half] = v.z;
+  right[2 * half + 1] = v.w;
+  square = fmaf(v.x, v.x, square);
+  square = fmaf(v.y, v.y, square);
+  square = fmaf(v.z, v.z, square);
+  return fmaf(v.w, v.w, square);
+}
+
 // Gives a warp's finished sums, of rows from `first_row` and columns from `first_col` on, to the epilogue.
 template <int kAcrossM, int kAcrossN, typename Epilogue>
 __device__ inline void hand_out(const float (&sums)[kAcrossM][kAcrossN][4], int first_row, int first_col,
@@ -352,14 +364,7 @@ __device__ inline void norm_rows(float (&sums)[kAcrossM][kAcrossN][4],
           } else if (row < rows) {
             store4(epilogue.x + static_cast<std::int64_t>(row) * kRowOutputs + col0 + 8 * j, v);
           }
-          sums[i][j][2 * half] = v.x;
-          sums[i][j][2 * half + 1] = v.y;
-          sums[i][j + 1][2 * half] = v.z;
-          sums[i][j + 1][2 * half + 1] = v.w;
-          square = fmaf(v.x, v.x, square);
-          square = fmaf(v.y, v.y, square);
-          square = fmaf(v.z, v.z, square);
-          square = fmaf(v.w, v.w, square);
+          square = keep_quad(sums[i][j], sums[i][j + 1], half, v, square);
         }
         square += __shfl_xor_sync(0xffffffffu, square, 1);
         square += __shfl_xor_sync(0xffffffffu, square, 2);
@@ -543,14 +548,7 @@ __device__ inline void finish_tile(GroupSums (&sums)[kResidentPieces], int first
           float4 v = load4(epilogue.x + at + col);
           v = {fmaf(scale.x, sum.x, v.x), fmaf(scale.y, sum.y, v.y), fmaf(scale.z, sum.z, v.z),
                fmaf(scale.w, sum.w, v.w)};
-          left[2 * half] = v.x;
-          left[2 * half + 1] = v.y;
-          right[2 * half] = v.z;
-          right[2 * half + 1] = v.w;
-          square = fmaf(v.x, v.x, square);
-          square = fmaf(v.y, v.y, square);
-          square = fmaf(v.z, v.z, square);
-          square = fmaf(v.w, v.w, square);
+          square = keep_quad(left, right, half, v, square);
         }
     }
     square += __shfl_xor_sync(0xffffffffu, square, 1);

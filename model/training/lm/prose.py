@@ -5,9 +5,9 @@
 Needs apt-get and dpkg-deb; writes FOLDER/BOOK.txt.xz for each book named, or all. --whole leaves long sentences whole, as
 punctuation.prepare and synth.passages want them; the language model takes their clauses.
 
-The books are in the public domain; they lie in these packages as test data of compressors, as examples of stemmers and
-the like. Wesnoth's campaigns (GPL-2+, some CC-BY-SA) are dialogue. What goes from here into the
-models is counts of pieces, and weights. ../README.md has the table.
+The books are in the public domain; they lie in these packages as test data of compressors, as examples of stemmers and the like.
+Wesnoth's campaigns (GPL-2+, some CC-BY-SA) are dialogue. What goes from here into the models is counts of pieces, and weights.
+../README.md has the table.
 """
 import argparse
 import glob
@@ -37,12 +37,8 @@ def bare(text):
 
 
 def novel(folder, path):
-    """Books, each a file or several."""
-    texts = []
-    for file in sorted(glob.glob(os.path.join(folder, path))):
-        with open(file, encoding="utf-8", errors="replace", newline="") as f:
-            texts.append(bare(re.sub(r"\r*\n", "\n", f.read())))
-    return "\n\n".join(texts)
+    with open(os.path.join(folder, path), encoding="utf-8", errors="replace") as f:
+        return bare(f.read())
 
 
 def typeset(folder, path):
