@@ -6,11 +6,13 @@ commas), as prepare.py and synth/synth.py write them. All of it lies in one pool
 sees rows of one fixed length, each a little stream: leading silence or none, whole utterances one after another with pauses
 between, a tail of silence. So there is one shape, no padding, and a stream of many sentences is what the model knows.
 """
+import contextlib
 import glob
 import os
 import queue
 import random
 import threading
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -71,49 +73,61 @@ def read_set(folder, threads=8):
 
 
 class Pool:
-    def __init__(self, sets, tokens, device, synthetic=()):
-        """sets: [(name, folder, share)]: the part of what is heard that comes from the set. synthetic: names."""
-        parts, first, count, ids, which, speaker = [], [], [], [], [], []
-        base, self.names, self.hours, self.level = 0, [], [], []
-        self.device = device
-        for k, (name, folder, _) in enumerate(sets):
-            samples, rows = read_set(folder)
-            used, energy = 0, []
-            flat = samples
-            starts = np.cumsum([0] + [len(p) for p in flat])
-            for i, (at, n, text, who, _) in enumerate(rows):
-                t = tokens.encode(" ".join(text.upper().split()))
-                if not 0.35 * RATE <= n <= 22 * RATE or not t or len(t) > 120 or len(t) > 0.75 * n / 640:
-                    continue
-                first.append(base + at)
-                count.append(n)
-                ids.append(np.asarray(t, np.int32))
-                which.append(k)
-                speaker.append(who)
-                used += n
-                if len(energy) < 300 and i % 7 == 0:
-                    j = np.searchsorted(starts, at, "right") - 1
-                    x = flat[j][at - starts[j]:at - starts[j] + n].astype(np.float32)
-                    energy.append(float(np.sqrt((x * x).mean() + 1.0)) / 32768)
-            parts += flat
-            base += int(starts[-1])
-            self.names.append(name)
-            self.hours.append(used / RATE / 3600)
-            self.level.append(float(np.median(energy)) if energy else 0.05)
-        self.samples = torch.empty(base + RATE, dtype=torch.int16, device=device)
-        self.samples[base:] = 0
-        at = 0
+    """Utterance i: samples first[i] to first[i] + count[i], pieces ids[i], of the set which[i], said by speaker[i]."""
+
+    def __init__(self, sets, tokens, device, synthetic=(), spare=0.0):
+        """sets: [(name, folder, share)]: the part of what is heard that comes from the set. synthetic: names. spare: hours that
+        add() has room for."""
+        self.tokens, self.device = tokens, device
+        self.names, self.shares = [s[0] for s in sets], np.asarray([s[2] for s in sets], np.float64)
+        self.synthetic = np.asarray([n in synthetic for n in self.names])
+        self.hours, self.level = [0.0] * len(sets), [0.05] * len(sets)
+        self.first, self.count, self.which = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64)
+        self.ids, self.speaker = [], []
+        read = [read_set(folder) for _, folder, _ in sets]
+        room = sum(len(p) for parts, _ in read for p in parts) + int(spare * 3600 * RATE)
+        self.samples, self.used = torch.zeros(room + RATE, dtype=torch.int16, device=device), 0
+        for k, (parts, rows) in enumerate(read):
+            self.add(k, parts, rows)
+
+    def add(self, k, parts, rows):
+        """Puts what read_set() gave to set k -> the numbers of its utterances. Those that were there keep theirs, and their tables are
+        never changed in place, so one thread may add while another one plans."""
+        starts = np.cumsum([0] + [len(p) for p in parts])
+        if self.used + int(starts[-1]) + RATE > len(self.samples):
+            raise ValueError(f"{starts[-1] / RATE / 3600:.2f} h more of {self.names[k]}: no room")
+        first, count, ids, speaker, energy = [], [], [], [], []
+        for i, (at, n, text, who, _) in enumerate(rows):
+            t = self.tokens.encode(" ".join(text.upper().split()))
+            if not 0.35 * RATE <= n <= 22 * RATE or not t or len(t) > 120 or len(t) > 0.75 * n / 640:
+                continue
+            first.append(self.used + at)
+            count.append(n)
+            ids.append(np.asarray(t, np.int32))
+            speaker.append(who)
+            if len(energy) < 300 and i % 7 == 0:
+                j = np.searchsorted(starts, at, "right") - 1
+                x = parts[j][at - starts[j]:at - starts[j] + n].astype(np.float32)
+                energy.append(float(np.sqrt((x * x).mean() + 1.0)) / 32768)
         for p in parts:
             with warnings.catch_warnings():                # a read-only map is fine: nothing writes to it
                 warnings.simplefilter("ignore")
-                self.samples[at:at + len(p)].copy_(torch.from_numpy(p))
-            at += len(p)
-        self.first, self.count = np.asarray(first, np.int64), np.asarray(count, np.int64)
-        self.ids, self.which = ids, np.asarray(which)
-        self.speaker = speaker
-        self.synthetic = np.asarray([n in synthetic for n in self.names])
-        self.share = np.asarray([s[2] if h else 0.0 for s, h in zip(sets, self.hours)], np.float64)
-        self.share /= self.share.sum()
+                self.samples[self.used:self.used + len(p)].copy_(torch.from_numpy(p))
+            self.used += len(p)
+        if energy and not self.hours[k]:
+            self.level[k] = float(np.median(energy))
+        self.hours[k] += sum(count) / RATE / 3600
+        new = np.arange(len(self.ids), len(self.ids) + len(ids))
+        self.first, self.count = np.append(self.first, np.asarray(first, np.int64)), np.append(self.count, np.asarray(count, np.int64))
+        self.which = np.append(self.which, np.full(len(ids), k))
+        self.speaker = self.speaker + speaker
+        self.ids = self.ids + ids                          # last: what is counted by it has all the rest
+        return new
+
+    @property
+    def share(self):
+        there = np.where(np.asarray(self.hours) > 0, self.shares, 0.0)
+        return there / there.sum()
 
     def summary(self):
         return "; ".join(f"{n} {h:.2f} h, {100 * s:.1f} %" for n, h, s in zip(self.names, self.hours, self.share))
@@ -127,10 +141,9 @@ class Rows:
         self.samples = Encoder.samples(frames)
         self.r = random.Random(seed)
         self.by_set = [np.nonzero(pool.which == k)[0] for k in range(len(pool.names))]
-        mean = [pool.count[i].mean() if len(i) else 1.0 for i in self.by_set]
-        p = np.asarray([s / m if len(i) else 0 for s, m, i in zip(pool.share, mean, self.by_set)])
-        self.pick = list(np.cumsum(p / p.sum()))
-        self.order = [None] * len(pool.names)
+        self.order = [[] for _ in pool.names]
+        self.added = queue.SimpleQueue()                   # (set, numbers) of what the pool has got since
+        self.weigh()
         self.kept = []                                     # utterances that did not fit where they came up
         self.q = queue.Queue(maxsize=8)
         self.thread = None
@@ -146,7 +159,19 @@ class Rows:
     def __next__(self):
         return self.q.get() if self.thread else self.plan()
 
+    def weigh(self):
+        """How likely each set's next utterance is the next."""
+        mean = [self.pool.count[i].mean() if len(i) else 1.0 for i in self.by_set]
+        p = np.asarray([s / m if len(i) else 0 for s, m, i in zip(self.pool.share, mean, self.by_set)])
+        self.pick = list(np.cumsum(p / p.sum()))
+
     def draw(self):
+        while not self.added.empty():
+            k, new = self.added.get()
+            self.by_set[k] = np.append(self.by_set[k], new)
+            self.order[k] += new.tolist()                  # beside what is left of this time round
+            self.r.shuffle(self.order[k])
+            self.weigh()
         x = self.r.random()
         k = next((i for i, c in enumerate(self.pick) if x < c), len(self.pick) - 1)
         if not self.order[k]:
@@ -225,3 +250,36 @@ class Rows:
                 if not pool.synthetic[k] and i + 1 < len(pool.ids) and pool.speaker[i + 1] == pool.speaker[i] and r.random() < 0.4:
                     follow = i + 1                         # the same speaker goes on
         return src, ints, fl, labels, lens, active
+
+
+class More:
+    """Speech that is made while the run goes on: a thread reads each folder below `folder` into set k once it holds a file named
+    `ready`. said: called with a line for each."""
+
+    def __init__(self, folder, k, pool, rows, said):
+        self.folder, self.k, self.pool, self.rows, self.said = folder, k, pool, rows, said
+        self.seen = set()
+        threading.Thread(target=self.watch, daemon=True).start()
+
+    def watch(self):
+        cuda = self.pool.device.type == "cuda"
+        side = torch.cuda.Stream(self.pool.device) if cuda else None
+        while True:
+            for ready in sorted(glob.glob(os.path.join(glob.escape(self.folder), "*", "ready"))):
+                if ready not in self.seen:
+                    self.seen.add(ready)
+                    with torch.cuda.stream(side) if cuda else contextlib.nullcontext():
+                        self.read(os.path.dirname(ready))
+            time.sleep(1)
+
+    def read(self, folder):
+        before = self.pool.hours[self.k]
+        try:
+            new = self.pool.add(self.k, *read_set(folder))
+        except Exception as e:                             # a run does not end for want of more
+            self.said(f"more speech: {folder}: {e}")
+            return
+        if self.pool.device.type == "cuda":
+            torch.cuda.current_stream().synchronize()
+        self.rows.added.put((self.k, new))
+        self.said(f"more speech: {self.pool.hours[self.k] - before:.2f} h, {self.pool.hours[self.k]:.2f} h now")

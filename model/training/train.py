@@ -27,7 +27,7 @@ import ctc as losses
 import export
 import tomllib
 from augment import Augment
-from data import Pool, Rows, decode_all, find_sets
+from data import More, Pool, Rows, decode_all, find_sets
 from evaluate import load, score
 from network import Encoder
 from tensors import load_file, save_file
@@ -314,6 +314,9 @@ def main():
     ap.add_argument("config")
     ap.add_argument("--speech", required=True)
     ap.add_argument("--synthetic", default="")
+    ap.add_argument("--more", default="", help="a folder in which folders like --synthetic's appear while the run goes on, each whole once "
+                    "it holds a file `ready`; with {rank} likewise")
+    ap.add_argument("--more-hours", type=float, default=500, help="of --more, at most: the room that is kept for it")
     ap.add_argument("--dev", nargs="*", default=[])
     ap.add_argument("--tokens", required=True)
     ap.add_argument("--out", required=True)
@@ -336,6 +339,8 @@ def main():
     ap.add_argument("--save-every", type=float, default=120, help="seconds between checkpoints")
     ap.add_argument("--keep", type=int, default=0, help="so many exports of the run's parts stay, as OUT/export-N, for average.py")
     a = ap.parse_args()
+    if a.more and not a.synthetic:
+        raise SystemExit("--more adds to --synthetic: name its folder (it may be empty but for an empty w0.pcm and w0.tsv)")
     conf = read_config(a.config)
     for kv in a.set:
         k, v = kv.split("=", 1)
@@ -426,7 +431,7 @@ def main():
     sets = find_sets(a.speech, {n: s for n, s in conf["sets"].items() if n != "synthetic"})
     if a.synthetic:
         sets.append(("synthetic", a.synthetic.format(rank=rank), conf["sets"]["synthetic"]))
-    pool = Pool(sets, tokens, dev, synthetic=("synthetic", "flite"))
+    pool = Pool(sets, tokens, dev, synthetic=("synthetic", "flite"), spare=a.more_hours if a.more else 0)
     out("speech:", pool.summary())
     devs = [(os.path.basename(d.rstrip("/")), load(d)) for d in a.dev] if rank == 0 else []
     rows = Rows(pool, cfg["rows"], cfg["frames"], cfg["labels"], seed=a.seed * 1000 + rank)
@@ -452,6 +457,8 @@ def main():
                 t /= world
         net.mean.copy_(m)
         net.inv_std.copy_(s)
+    if a.more:
+        More(a.more.format(rank=rank), len(sets) - 1, pool, rows, out)
     if cuda:
         rows.start()
     feed = Feed(rows, aug, dev)

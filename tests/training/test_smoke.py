@@ -63,12 +63,17 @@ def trained(tmp_path_factory):
         f.write("".join(f"\t\t\t\t{' '.join(WORDS[i:] + WORDS[:i])}\n" for i in range(len(WORDS))))
     run("text.py", str(d / "text.tsv"), "--out", str(d / "tokenizer.model"), "--vocab", "32")
     with open(d / "tiny.toml", "w") as f:
-        f.write(open(os.path.join(TRAINING, "configs", "default.toml")).read().split("[sets]")[0] + "[sets]\ntones = 1.0\n")
+        f.write(open(os.path.join(TRAINING, "configs", "default.toml")).read().split("[sets]")[0] + "[sets]\ntones = 0.9\nsynthetic = 0.1\n")
     tiny = ["model.d=64", "model.layers=2", "model.inter=[0]", "train.rows=2", "train.frames=110", "train.warm=8", "train.drop=0",
             "train.masks=1", "train.lr=0.004"]
     common = [str(d / "tiny.toml"), "--speech", str(d / "speech"), "--tokens", str(d / "tokenizer.model"), "--minutes", "60",
               "--noise-clips", "2", "--set", *tiny]
-    first = run("train.py", *common, "--out", str(d / "run"), "--steps", "50", "--keep", "2", "--dev", str(d / "dev"))
+    make_set(d / "synthetic", 5, 3)
+    make_set(d / "more" / "0", 20, 4)
+    (d / "more" / "0" / "ready").touch()
+    make_set(d / "more" / "1", 20, 5)                      # not ready yet
+    first = run("train.py", *common, "--out", str(d / "run"), "--steps", "50", "--keep", "2", "--dev", str(d / "dev"),
+                "--synthetic", str(d / "synthetic"), "--more", str(d / "more"), "--more-hours", "0.1")
     again = run("train.py", *common, "--out", str(d / "run2"), "--steps", "3", "--resume", str(d / "run" / "last"))
     return d, first, again
 
@@ -84,6 +89,7 @@ def test_loss_falls_and_training_resumes(trained):
     with open(d / "run2" / "last" / "state.json") as f:
         assert json.load(f)["step"] == 53
     assert "final WER" in first
+    assert first.count("more speech: 0.01 h") == 1         # the folder that was ready
 
 
 def test_kept_exports_are_averaged(trained):
