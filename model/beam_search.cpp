@@ -8,6 +8,7 @@
 #include "model/decoder.h"
 #include "model/hotwords.h"
 #include "model/ngram.h"
+#include "model/word_model.h"
 
 namespace sidewinder {
 namespace {
@@ -33,7 +34,13 @@ struct Hypothesis {
   std::uint64_t hash = 0;  // of all its tokens
   NGram::State lm = NGram::kEmpty;
   Hotwords::State hot = Hotwords::kNothing;
-  std::int32_t last = 0;  // its last token, settled or not; the blank if there is none
+  // Of its last word, settled or not.
+  std::uint64_t word = WordModel::kNoLetters;   // its letters
+  double spelled = 0;                           // what the model over pieces gave them
+  double ending = 0;                            // bonus if it ends here
+  WordModel::State before = WordModel::kEmpty;  // the words before it
+  WordModel::State with = WordModel::kEmpty;    // and it
+  std::int32_t last = 0;                        // its last token, settled or not; the blank if there is none
   std::int32_t pending = 0;
   std::array<HeardToken, kMostPending> tokens{};  // (pending), oldest first
 
@@ -47,6 +54,7 @@ struct Candidate {
   double blank = kNever;
   double token = kNever;
   double bonus = 0;
+  double spelled = 0;
   std::uint64_t hash = 0;
   NGram::State lm = NGram::kEmpty;
   Hotwords::State hot = Hotwords::kNothing;
@@ -64,10 +72,11 @@ std::uint64_t extended(std::uint64_t hash, std::int32_t token) noexcept {
 
 class BeamSearchDecoder final : public Decoder {
  public:
-  BeamSearchDecoder(const ModelConfig& config, const Tokenizer& tokenizer, const NGram* lm,
+  BeamSearchDecoder(const ModelConfig& config, const Tokenizer& tokenizer, const BeamModels& models,
                     const BeamOptions& options)
       : tokenizer_(tokenizer),
-        lm_(lm),
+        lm_(models.pieces),
+        lexicon_(models.words),
         options_(options),
         vocab_(config.vocab_size),
         blank_(config.blank),
@@ -80,6 +89,8 @@ class BeamSearchDecoder final : public Decoder {
     order_.reserve(candidates_.capacity());
     tried_.reserve(static_cast<std::size_t>(vocab_));
     text_.reserve(WordBuilder::kMostWordBytes + kMostPending * (Tokenizer::kMostPieceBytes + 1));
+    heard_.resize(static_cast<std::size_t>(vocab_));
+    off_ = without_prior(models.log_priors);
     hypotheses_.push_back({});
     hypotheses_.front().blank = 0;
     hypotheses_.front().last = blank_;
@@ -92,7 +103,7 @@ class BeamSearchDecoder final : public Decoder {
   }
 
   void finish(std::vector<Word>& settled) override {
-    hypotheses_.resize(1);
+    end_words();
     while (hypotheses_.front().pending > 0) settle_first(settled);
     words_.finish(settled);
   }
@@ -188,9 +199,13 @@ class BeamSearchDecoder final : public Decoder {
   // `hot_states`: of the hotwords that it was saved with, where they are set; load() drops states of others.
   bool valid(const Hypothesis& h, Hotwords::State hot_states) const noexcept {
     const auto is_token = [&](std::int32_t id) { return id >= 0 && id < vocab_; };
-    const bool numbers = std::isfinite(h.blank) && std::isfinite(h.token) && std::isfinite(h.bonus);
-    const bool states =
-        h.lm >= 0 && h.lm < (lm_ != nullptr ? lm_->states() : 1) && h.hot >= 0 && h.hot < hot_states;
+    const auto is_state = [&](WordModel::State state) {
+      return state >= 0 && state < (lexicon_ != nullptr ? lexicon_->states() : 1);
+    };
+    const bool numbers = std::isfinite(h.blank) && std::isfinite(h.token) && std::isfinite(h.bonus) &&
+                         std::isfinite(h.spelled) && std::isfinite(h.ending);
+    const bool states = is_state(h.before) && is_state(h.with) && h.lm >= 0 &&
+                        h.lm < (lm_ != nullptr ? lm_->states() : 1) && h.hot >= 0 && h.hot < hot_states;
     if (!numbers || !states || !is_token(h.last) || h.pending < 0 || h.pending >= kMostPending) return false;
     return std::all_of(h.tokens.begin(), h.tokens.begin() + h.pending, [&](const HeardToken& token) {
       return is_token(token.id) && std::isfinite(token.score) && token.first_frame >= 0 &&
@@ -206,14 +221,28 @@ class BeamSearchDecoder final : public Decoder {
     std::memcpy(&to, &from, used_bytes(from));
   }
 
+  // What is added to each token's log probability so that it weighs how it sounds and less how common it is:
+  // the posterior over part of the prior (Bourlard and Morgan 1994). Tokens keep their mean against the
+  // blank.
+  std::vector<float> without_prior(std::span<const float> log_priors) const {
+    std::vector<float> off(static_cast<std::size_t>(vocab_), 0.0f);
+    double mean = 0;
+    for (const float log_prior : log_priors) mean += std::exp(log_prior) * log_prior;
+    for (std::size_t id = 0; id < log_priors.size(); ++id)
+      off[id] = static_cast<float>(options_.prior_weight * (mean - log_priors[id]));
+    off[static_cast<std::size_t>(blank_)] = 0;
+    return off;
+  }
+
   // log_probs: (vocab) of one frame; most_likely: its best token.
   void step(const float* log_probs, std::int32_t most_likely, std::int64_t frame,
             std::vector<Word>& settled) {
     const bool silent = most_likely == blank_ || tokenizer_.piece(most_likely).is_special;
     blanks_ = silent ? blanks_ + 1 : 0;
-    choose_tokens(log_probs, most_likely);
-    stay(log_probs);
-    extend(log_probs);
+    for (std::size_t id = 0; id < off_.size(); ++id) heard_[id] = log_probs[id] + off_[id];
+    choose_tokens(heard_.data(), most_likely);
+    stay(heard_.data());
+    extend(heard_.data());
     take_best(log_probs, frame);
     settle(frame, settled);
   }
@@ -263,7 +292,8 @@ class BeamSearchDecoder final : public Decoder {
       for (const std::int32_t token : tried_) {
         // A token that follows itself needs a blank between.
         const double heard = (token == from.last ? from.blank : both_[i]) + log_probs[token];
-        if (heard + from.bonus + most_bonus(token) < best - options_.beam_threshold) continue;
+        const double ending = tokenizer_.piece(token).starts_word ? from.ending : 0;
+        if (heard + from.bonus + ending + most_bonus(token) < best - options_.beam_threshold) continue;
         const std::uint64_t hash = extended(from.hash, token);
         if (Candidate* same = find_stay(hash, stays)) {
           same->again = heard > log_add(same->blank, same->token);
@@ -271,7 +301,8 @@ class BeamSearchDecoder final : public Decoder {
           continue;
         }
         Candidate to{.token = heard,
-                     .bonus = from.bonus,
+                     .bonus = from.bonus + ending,
+                     .spelled = tokenizer_.piece(token).starts_word ? 0 : from.spelled,
                      .hash = hash,
                      .lm = from.lm,
                      .hot = from.hot,
@@ -303,7 +334,11 @@ class BeamSearchDecoder final : public Decoder {
   void add_bonus(std::int32_t token, Candidate& to) const noexcept {
     const Tokenizer::Piece& piece = tokenizer_.piece(token);
     to.bonus += options_.token_bonus + (piece.starts_word ? options_.word_bonus : 0.0f);
-    if (lm_ != nullptr) to.bonus += options_.lm_weight * lm_->score(to.lm, token, to.lm);
+    if (lm_ != nullptr) {
+      const float said = lm_->score(to.lm, token, to.lm);
+      to.bonus += options_.lm_weight * said;
+      to.spelled += said;
+    }
     if (hotwords_ != nullptr) to.bonus += options_.hotword_weight * hotwords_->advance(to.hot, piece);
   }
 
@@ -340,6 +375,8 @@ class BeamSearchDecoder final : public Decoder {
       to.hot = from.hot;
       if (from.added != blank_) {
         to.last = from.added;
+        to.spelled = from.spelled;
+        if (lexicon_ != nullptr) lengthen_word(tokenizer_.piece(from.added), to);
         to.tokens[static_cast<std::size_t>(to.pending++)] = heard_in(frame, from.added, log_probs);
       } else if (to.pending > 0) {
         HeardToken& last = to.tokens[static_cast<std::size_t>(to.pending - 1)];
@@ -354,6 +391,20 @@ class BeamSearchDecoder final : public Decoder {
     hypotheses_.swap(next_);
   }
 
+  // The hypothesis's last word goes on with the piece, or begins with it; and what it is worth if it ends
+  // there: the two models' probabilities of the word, mixed, in place of the spelled one's.
+  void lengthen_word(const Tokenizer::Piece& piece, Hypothesis& to) const noexcept {
+    if (piece.starts_word) {
+      to.word = WordModel::kNoLetters;
+      to.before = to.with;
+    }
+    to.word = WordModel::extended(to.word, piece.text);
+    const double known = lexicon_->score(to.before, to.word, to.with);
+    const double share = options_.word_share;
+    const double mixed = log_add(std::log(1 - share) + to.spelled, std::log(share) + known);
+    to.ending = options_.lm_weight * (mixed - to.spelled);
+  }
+
   static HeardToken heard_in(std::int64_t frame, std::int32_t id, const float* log_probs) noexcept {
     return {.first_frame = frame, .last_frame = frame, .score = log_probs[id], .id = id};
   }
@@ -361,7 +412,7 @@ class BeamSearchDecoder final : public Decoder {
   // Settles what all hypotheses begin with, and what can't wait.
   void settle(std::int64_t frame, std::vector<Word>& settled) {
     const bool pause = blanks_ >= options_.pause_frames;
-    if (pause) hypotheses_.resize(1);
+    if (pause) end_words();
     while (hypotheses_.front().pending > 0) {
       const Hypothesis& best = hypotheses_.front();
       // The last token may go on.
@@ -376,6 +427,15 @@ class BeamSearchDecoder final : public Decoder {
       return h.pending > 0 && tokenizer_.piece(h.tokens[0].id).starts_word;
     });
     if (word_ends) words_.close(hypotheses_.front().tokens[0].first_frame, settled);
+  }
+
+  // The last words have come to their ends: of the hypotheses only the best one stays.
+  void end_words() {
+    const auto best = std::max_element(
+        hypotheses_.begin(), hypotheses_.end(),
+        [](const Hypothesis& a, const Hypothesis& b) { return a.total() + a.ending < b.total() + b.ending; });
+    if (best != hypotheses_.begin()) copy(*best, hypotheses_.front());
+    hypotheses_.resize(1);
   }
 
   bool all_begin_with(std::int32_t token) const noexcept {
@@ -414,8 +474,10 @@ class BeamSearchDecoder final : public Decoder {
 
   const Tokenizer& tokenizer_;
   const NGram* lm_;
+  const WordModel* lexicon_;
   const Hotwords* hotwords_ = nullptr;
   const BeamOptions options_;
+  std::vector<float> off_;  // (vocab) added to a frame's log probabilities
   const std::int32_t vocab_;
   const std::int32_t blank_;
 
@@ -425,6 +487,7 @@ class BeamSearchDecoder final : public Decoder {
   WordBuilder words_;
 
   // Working memory of a frame.
+  std::vector<float> heard_;  // (vocab) the frame's log probabilities without the priors
   std::vector<Hypothesis> next_;
   std::vector<Candidate> candidates_;
   std::vector<std::int32_t> order_;                    // of candidates_, the best first
@@ -436,8 +499,8 @@ class BeamSearchDecoder final : public Decoder {
 }  // namespace
 
 std::unique_ptr<Decoder> make_beam_search_decoder(const ModelConfig& config, const Tokenizer& tokenizer,
-                                                  const NGram* lm, const BeamOptions& options) {
-  return std::make_unique<BeamSearchDecoder>(config, tokenizer, lm, options);
+                                                  const BeamModels& models, const BeamOptions& options) {
+  return std::make_unique<BeamSearchDecoder>(config, tokenizer, models, options);
 }
 
 }  // namespace sidewinder

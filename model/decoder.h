@@ -16,6 +16,7 @@ namespace sidewinder {
 
 class Hotwords;
 class NGram;
+class WordModel;
 
 // The text heard but not settled yet; may change or go away.
 struct Tentative {
@@ -68,23 +69,34 @@ struct BeamOptions {
   float token_threshold = 9;  // a token this far below its frame's best is not tried
   float beam_threshold = 10;  // a hypothesis this far below the best is dropped
   float lm_weight = 0;        // of the language model's log probability
-  float token_bonus = 0;      // added for each token
-  float word_bonus = 0;       // added for each word's first token
-  float hotword_weight = 1;   // of the hotwords' boosts
-  int pause_frames = 10;      // so many frames of blank settle all that is open but the last word's end
-  int settle_frames = 50;     // a token is settled at the latest so many frames after it began
+  float prior_weight = 0;     // of a token's log prior, taken off in each frame
+  float word_share =
+      0;  // of the model over words in a word's probability, below 1; the rest: the one over pieces
+  float token_bonus = 0;     // added for each token
+  float word_bonus = 0;      // added for each word's first token
+  float hotword_weight = 1;  // of the hotwords' boosts
+  int pause_frames = 10;     // so many frames of blank settle all that is open but the last word's end
+  int settle_frames = 50;    // a token is settled at the latest so many frames after it began
 
   static constexpr int kMostBeam = 64;
   static constexpr int kMostFrameTokens = 64;
   static constexpr int kMostSettleFrames = 100;
 };
 
-// CTC prefix beam search (Hannun et al. 2014, algorithm 1), without a lexicon: a hypothesis is any row of
-// tokens. `lm` (null: none) is fused token by token (shallow fusion), so it weighs a word while it is being
-// spoken. What all hypotheses agree on is settled; what they do not agree on for settle_frames is decided for
-// the best one, which bounds memory and delay. Needs StreamOutput::log_probs. tokenizer and lm must outlive
-// the decoder.
+// What the beam search asks beside the encoder; what is not there is not asked. All must outlive the decoder.
+struct BeamModels {
+  const NGram* pieces = nullptr;
+  const WordModel* words = nullptr;  // needs pieces
+  // (vocab), natural logs: how common each token is in what the encoder learnt.
+  std::span<const float> log_priors = {};
+};
+
+// CTC prefix beam search (Hannun et al. 2014, algorithm 1); a hypothesis is any row of tokens. The n-gram
+// over pieces is fused token by token (shallow fusion), so it weighs a word while it is being spoken; at a
+// word's end the one over words has its say too. What all hypotheses agree on is settled; what they do not
+// agree on for settle_frames is decided for the best one, which bounds memory and delay. Needs
+// StreamOutput::log_probs. tokenizer must outlive the decoder.
 std::unique_ptr<Decoder> make_beam_search_decoder(const ModelConfig& config, const Tokenizer& tokenizer,
-                                                  const NGram* lm, const BeamOptions& options);
+                                                  const BeamModels& models, const BeamOptions& options);
 
 }  // namespace sidewinder

@@ -8,11 +8,13 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "model/config.h"
 #include "model/decoder.h"
 #include "model/ngram.h"
 #include "model/tokenizer.h"
+#include "model/word_model.h"
 
 namespace sidewinder {
 
@@ -22,6 +24,8 @@ enum class DecoderKind { BestPath, Beam };
 struct DecodingConfig {
   DecoderKind kind = DecoderKind::BestPath;  // "decoder": "best-path" or "beam"
   std::string lm;                            // "lm": file beside decoder.json; empty: none
+  std::string words;                         // "words": likewise, the model over words
+  std::string prior;                         // "prior": likewise, the tokens' counts
   BeamOptions beam;                          // "beam": settle_frames is the default profile's
   std::map<std::string, int> stability;      // "stability": settle_frames of each profile
 };
@@ -50,8 +54,8 @@ class Decoding {
 
   DecoderKind kind() const noexcept { return decoding_.kind; }
   const Tokenizer& tokenizer() const noexcept { return tokenizer_; }
-  // Of the kind of decoder, its beam and its language model: where they are equal, a decoder's saved state
-  // means the same.
+  // Of the kind of decoder, its beam and its language models and priors: where they are equal, a decoder's
+  // saved state means the same.
   std::uint64_t identity() const noexcept { return identity_; }
   bool needs_log_probs() const noexcept { return kind() == DecoderKind::Beam; }
   bool takes_hotwords() const noexcept { return kind() == DecoderKind::Beam; }
@@ -64,6 +68,8 @@ class Decoding {
   const Tokenizer& tokenizer_;
   DecodingConfig decoding_;
   std::optional<NGram> lm_;
+  std::optional<WordModel> words_;
+  std::vector<float> log_priors_;  // (vocab), or empty
   std::uint64_t identity_ = 0;
 };
 

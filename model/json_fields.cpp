@@ -78,6 +78,23 @@ float Fields::real(const char* key, double low, double high) const {
   return value.get<float>();
 }
 
+std::vector<double> Fields::reals(const char* key, std::size_t count, double low, double high) const {
+  const json& values = at(key);
+  if (!values.is_array() || values.size() != count)
+    fail(key, "must be a list of " + std::to_string(count) + " numbers, not " + shorten(values));
+  std::vector<double> result;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (!values[i].is_number() || !(values[i].get<double>() >= low && values[i].get<double>() <= high)) {
+      std::ostringstream rule;
+      rule << "must hold numbers from " << low << " to " << high << ", not " << shorten(values[i])
+           << " at place " << i;
+      fail(key, rule.str());
+    }
+    result.push_back(values[i].get<double>());
+  }
+  return result;
+}
+
 void Fields::only(const char* key, const json& wanted) const {
   if (at(key) != wanted)
     fail(key, "must be " + wanted.dump() + " (nothing else is implemented), not " + shorten(at(key)));

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -37,6 +38,9 @@ class Fields {
   float real_or(const char* key, float fallback, double low, double high) const {
     return has(key) ? real(key, low, high) : fallback;
   }
+
+  // A list of so many numbers.
+  std::vector<double> reals(const char* key, std::size_t count, double low, double high) const;
 
   // Refuses any value but the one that the engine implements.
   void only(const char* key, const nlohmann::json& wanted) const;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <string>
 
@@ -12,6 +13,8 @@ namespace {
 
 constexpr std::int64_t kValues = 256;
 constexpr std::int64_t kMostNodes = 1 << 28;
+constexpr std::int64_t kMostWords =
+    65'533;  // 16 bits: 0 is the empty context, and one stands for all other words
 
 [[noreturn]] void fail(const std::string& origin, const std::string& rule) {
   throw ModelError(origin + ": " + rule + "; pack the language model again (model/training/lm/pack.py)");
@@ -42,7 +45,12 @@ NGram::NGram(const std::filesystem::path& file, int vocab_size) : file_(file) {
     fail(origin, "tensor \"tokens\" must list the nodes, 1 to " + std::to_string(kMostNodes));
   const std::int64_t nodes = found->second.shape[0];
   nodes_ = static_cast<std::int32_t>(nodes);
-  tokens_ = column<std::int16_t>(tensors, "tokens", DType::I16, nodes, origin);
+  if (vocab_size == kOverWords) {
+    read_words(tensors, origin);
+    vocab_size = static_cast<int>(words_.size()) + 2;  // and what is no word of the list
+  }
+  const DType type = found->second.dtype == DType::U16 ? DType::U16 : DType::I16;
+  tokens_ = column<std::uint16_t>(tensors, "tokens", type, nodes, origin);
   first_child_ = column<std::int32_t>(tensors, "first_child", DType::I32, nodes + 1, origin);
   suffix_ = column<std::int32_t>(tensors, "suffix", DType::I32, nodes, origin);
   log_probs_ = column<std::uint8_t>(tensors, "log_probs", DType::U8, nodes, origin);
@@ -51,6 +59,18 @@ NGram::NGram(const std::filesystem::path& file, int vocab_size) : file_(file) {
   backoff_values_ = column<float>(tensors, "backoff_values", DType::F32, kValues, origin);
   check(origin, vocab_size);
   file_.load_pages();  // all of it now, so that memory does not grow with what is said
+}
+
+void NGram::read_words(const std::map<std::string, TensorView>& tensors, const std::string& origin) {
+  auto found = tensors.find("words");
+  if (found == tensors.end() || found->second.shape.size() != 1 || found->second.shape[0] < 1 ||
+      found->second.shape[0] > kMostWords)
+    fail(origin, "tensor \"words\" must list the words' hashes, 1 to " + std::to_string(kMostWords));
+  const std::int64_t count = found->second.shape[0];
+  words_ = {column<std::int64_t>(tensors, "words", DType::I64, count, origin),
+            static_cast<std::size_t>(count)};
+  if (std::adjacent_find(words_.begin(), words_.end(), std::greater_equal<>{}) != words_.end())
+    fail(origin, "tensor \"words\" is not sorted, or lists one twice");
 }
 
 // One pass over the nodes: afterwards no look-up can leave the tree or go in circles.
@@ -73,17 +93,17 @@ void NGram::check(const std::string& origin, int vocab_size) const {
   }
 }
 
-NGram::State NGram::child(State of, std::int16_t token) const noexcept {
-  const std::int16_t* begin = tokens_ + first_child_[of];
-  const std::int16_t* end = tokens_ + first_child_[of + 1];
-  const std::int16_t* found = std::lower_bound(begin, end, token);
+NGram::State NGram::child(State of, std::uint16_t token) const noexcept {
+  const std::uint16_t* begin = tokens_ + first_child_[of];
+  const std::uint16_t* end = tokens_ + first_child_[of + 1];
+  const std::uint16_t* found = std::lower_bound(begin, end, token);
   return found != end && *found == token ? static_cast<State>(found - tokens_) : kEmpty;
 }
 
 float NGram::score(State context, std::int32_t token, State& next) const noexcept {
   float backed_off = 0;
   for (State from = context;; from = suffix_[from]) {
-    if (const State to = child(from, static_cast<std::int16_t>(token)); to != kEmpty) {
+    if (const State to = child(from, static_cast<std::uint16_t>(token)); to != kEmpty) {
       // A node without children and without a back-off tells nothing that its suffix does not.
       next = to;
       while (next != kEmpty && first_child_[next] == first_child_[next + 1] && backoffs_[next] == 0)

@@ -1,10 +1,13 @@
-// An n-gram language model over the recogniser's pieces, mapped into memory. Katz-style back-off as in ARPA
-// files: log p(w | h) is the n-gram's own value if it is listed, else h's back-off plus log p(w | h without
-// its first piece).
+// An n-gram language model over the recogniser's pieces, or over words, mapped into memory. Katz-style
+// back-off as in ARPA files: log p(w | h) is the n-gram's own value if it is listed, else h's back-off plus
+// log p(w | h without its first piece).
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
+#include <span>
+#include <string>
 
 #include "model/safetensors.h"
 
@@ -18,25 +21,30 @@ class NGram {
   static constexpr State kEmpty = 0;  // no context
 
   // Maps the file and checks it: shapes, and that every index leads to an earlier level or into the tree.
-  // Throws ModelError.
+  // vocab_size: of the recogniser's pieces; kOverWords: the file's own, which lists words. Throws ModelError.
   NGram(const std::filesystem::path& file, int vocab_size);
+  static constexpr int kOverWords = 0;
 
   // Natural log of the token's probability after `context`; `next` is the context with it. Tokens: 1 to
-  // vocab_size - 1; one that is not listed gets kUnlisted and leads to the empty context.
+  // the vocabulary's size - 1; one that is not listed gets kUnlisted and leads to the empty context.
   float score(State context, std::int32_t token, State& next) const noexcept;
 
   State states() const noexcept { return nodes_; }
+  // Of a model over words: word i's hash (WordModel) is the bits of words()[i - 1]; in order, each once.
+  std::span<const std::int64_t> words() const noexcept { return words_; }
   std::span<const std::byte> bytes() const noexcept { return file_.bytes(); }  // of the file
 
   static constexpr float kUnlisted = -20;
 
  private:
+  void read_words(const std::map<std::string, TensorView>& tensors, const std::string& origin);
   void check(const std::string& origin, int vocab_size) const;
-  State child(State of, std::int16_t token) const noexcept;  // or kEmpty
+  State child(State of, std::uint16_t token) const noexcept;  // or kEmpty
 
   MappedFile file_;
   std::int32_t nodes_ = 0;
-  const std::int16_t* tokens_ = nullptr;       // (nodes)
+  std::span<const std::int64_t> words_;
+  const std::uint16_t* tokens_ = nullptr;      // (nodes)
   const std::int32_t* first_child_ = nullptr;  // (nodes + 1)
   const std::int32_t* suffix_ = nullptr;       // (nodes)
   const std::uint8_t* log_probs_ = nullptr;    // (nodes), into log_prob_values_

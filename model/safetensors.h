@@ -34,7 +34,7 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
-enum class DType { F64, F32, F16, BF16, I64, I32, I16, I8, U8, Bool };
+enum class DType { F64, F32, F16, BF16, I64, I32, I16, U16, I8, U8, Bool };
 
 std::size_t dtype_size(DType type);  // bytes an element
 const char* dtype_name(DType type);  // as in the header: "F32"

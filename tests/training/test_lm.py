@@ -1,9 +1,11 @@
 """The language model's estimate and pruning against direct computations; text drawn from a trigram in CMU Sphinx's binary form."""
 import collections
 import itertools
+import json
 import math
 import os
 import struct
+import subprocess
 import sys
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 
 TRAINING = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "model", "training")
 sys.path.insert(0, TRAINING)
-from lm import build, sphinx
+from lm import build, pack, sphinx
 
 ORDER, VOCABULARY = 4, 12  # pieces 1 to 11; 11 is never said
 WEIGHTS = (1.0, 0.4)
@@ -227,3 +229,43 @@ def test_sentences_are_drawn(tmp_path):
     allowed = {w: spoken("<s>", w) for w in ("it's", "no", "yes")}
     for w, p in allowed.items():
         assert first[w.upper()] / len(lines) == pytest.approx(p / sum(allowed.values()), abs=0.01)
+
+
+def test_over_words(tmp_path):
+    """Text -> ARPA -> packed: the commonest words in the order of their hashes, all others one; each n-gram's probability."""
+    r = np.random.default_rng(9)
+    said = ["SEA", "SHIP", "MAST", "SAIL", "WHALE", "AHAB"]
+    lines = ["\t\t\t\t" + " ".join(said[i] for i in r.choice(6, 9, p=[.3, .25, .2, .15, .06, .04])) for _ in range(300)]
+    (tmp_path / "text.tsv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "packs.tsv").write_text("\t\t\t\tNOTHING TO AVOID\n")
+
+    def run(module, *args):
+        subprocess.run([sys.executable, "-m", module, *map(str, args)], cwd=TRAINING, check=True, capture_output=True)
+    run("lm.build", tmp_path / "text.tsv", "--words", 4, "--order", 3, "--out", tmp_path / "arpa", "--avoid", tmp_path / "packs.tsv")
+    run("lm.pack", tmp_path / "arpa", "--words", tmp_path / "words")
+
+    data = (tmp_path / "words").read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8:8 + size])
+    types = {"I64": "<i8", "I32": "<i4", "U16": "<u2", "U8": "u1", "F32": "<f4"}
+    t = {k: np.frombuffer(data[8 + size:][slice(*v["data_offsets"])], types[v["dtype"]]) for k, v in header.items() if k != "__metadata__"}
+    ids = {w: t["words"].tolist().index(pack.word_hash(w)) + 1 for w in ("SEA", "SHIP", "MAST", "SAIL")}
+    assert sorted(ids.values()) == [1, 2, 3, 4] and (t["words"][1:] > t["words"][:-1]).all()
+    assert pack.word_hash("FOOBAR") % (1 << 64) == 0x85944171F73967E8, "FNV-1a's published value"
+    ids["<unk>"] = 5
+    names = {i: w for w, i in ids.items()}
+
+    def walk(node, gram):
+        for c in range(t["first_child"][node], t["first_child"][node + 1]):
+            longer = (*gram, names[t["tokens"][c]])
+            found[longer] = t["log_prob_values"][t["log_probs"][c]]
+            walk(c, longer)
+    found = {}
+    walk(0, ())
+    rows = [line.split() for line in (tmp_path / "arpa").read_text().splitlines() if line[:1] in "-0" and line[:1]]
+    listed = {}
+    for row in rows:
+        words = [x for x in row[1:] if x in ids]
+        listed[tuple(words)] = float(row[0]) * math.log(10)
+    assert found.keys() == listed.keys() and ("SEA", "SHIP", "<unk>") in found
+    assert max(abs(found[g] - listed[g]) for g in found) < 0.1           # 256 values

@@ -109,7 +109,7 @@ std::map<std::vector<int>, double> all_rows(const Frames& frames) {
   }
 }
 
-std::string best_row(const std::map<std::vector<int>, double>& rows, const auto& bonus) {
+std::vector<int> best_tokens(const std::map<std::vector<int>, double>& rows, const auto& bonus) {
   double best = -1e30;
   std::vector<int> most;
   for (const auto& [row, p] : rows)
@@ -117,8 +117,13 @@ std::string best_row(const std::map<std::vector<int>, double>& rows, const auto&
       best = p + bonus(row);
       most = row;
     }
+  return most;
+}
+
+std::string best_row(const std::map<std::vector<int>, double>& rows, const auto& bonus) {
   std::string text;
-  for (int token : most) text += std::string(text.empty() ? "" : " ") + static_cast<char>('a' + token - 1);
+  for (int token : best_tokens(rows, bonus))
+    text += std::string(text.empty() ? "" : " ") + static_cast<char>('a' + token - 1);
   return text;
 }
 
@@ -144,7 +149,7 @@ TEST(BeamSearch, FindsTheRowOfTokensWithTheMostProbability) {
     for (float bonus : {0.0f, 0.7f}) {
       BeamOptions options = exhaustive();
       options.token_bonus = bonus;
-      const auto decoder = make_beam_search_decoder(tiny_config(), tokenizer, nullptr, options);
+      const auto decoder = make_beam_search_decoder(tiny_config(), tokenizer, {}, options);
       const std::string expected = best_row(
           rows, [&](const std::vector<int>& row) { return bonus * static_cast<double>(row.size()); });
       EXPECT_EQ(decode(*decoder, frames), expected) << "trial " << trial;
@@ -164,9 +169,10 @@ struct Gram {
 };
 
 // As model/training/lm/pack.py writes it. `grams` by length, then by tokens, every prefix and single token
-// listed.
+// listed. words: of a model over words, their hashes.
 std::filesystem::path write_lm(const std::string& name, const std::vector<Gram>& grams,
-                               const std::map<std::string, Bytes>& instead = {}) {
+                               const std::map<std::string, Bytes>& instead = {},
+                               const std::vector<std::int64_t>& words = {}) {
   const std::size_t nodes = grams.size() + 1;
   auto find = [&](const std::vector<int>& tokens) {
     for (std::size_t i = 0; i < grams.size(); ++i)
@@ -201,12 +207,18 @@ std::filesystem::path write_lm(const std::string& name, const std::vector<Gram>&
       {"tokens", {"I16", bytes(tokens)}},
       {"log_probs", {"U8", bytes(log_probs)}},
       {"backoffs", {"U8", bytes(backoffs)}}};
+  if (!words.empty()) {
+    tensors["words"] = {"I64", bytes(words)};
+    tensors["tokens"].first = "U16";
+  }
   for (const auto& [tensor, value] : instead) tensors.at(tensor).second = value;
-  const std::map<std::string, std::size_t> sizes{{"I32", 4}, {"F32", 4}, {"I16", 2}, {"U8", 1}};
+  const std::map<std::string, std::size_t> sizes{{"I64", 8}, {"I32", 4}, {"F32", 4},
+                                                 {"I16", 2}, {"U16", 2}, {"U8", 1}};
   nlohmann::ordered_json header;
   Bytes data;
-  for (const char* tensor :
-       {"first_child", "suffix", "log_prob_values", "backoff_values", "tokens", "log_probs", "backoffs"}) {
+  for (const char* tensor : {"words", "first_child", "suffix", "log_prob_values", "backoff_values", "tokens",
+                             "log_probs", "backoffs"}) {
+    if (!tensors.contains(tensor)) continue;
     const auto& [type, content] = tensors.at(tensor);
     header[tensor] = {{"dtype", type},
                       {"shape", {content.size() / sizes.at(type)}},
@@ -289,11 +301,114 @@ TEST(BeamSearch, WeighsTheLanguageModelTokenByToken) {
                0.8 * expected_log_prob({row.begin(), row.begin() + static_cast<std::ptrdiff_t>(i)}, row[i]);
       return sum;
     };
-    const auto decoder = make_beam_search_decoder(tiny_config(), tokenizer, &lm, options);
+    const auto decoder = make_beam_search_decoder(tiny_config(), tokenizer, {.pieces = &lm}, options);
     EXPECT_EQ(decode(*decoder, frames), best_row(rows, bonus)) << "trial " << trial;
     differs += best_row(rows, bonus) != best_row(rows, [](const auto&) { return 0.0; });
   }
   EXPECT_GT(differs, 20) << "the language model changed nothing";
+}
+
+// ---- the model over words
+
+const std::vector<std::string> kSyllables{"<blank>", "\u2581A", "B", "\u2581C"};
+
+// The hashes of A and AB in order, and which word each is. C is no word.
+std::vector<std::int64_t> two_words(std::map<std::string, int>& token) {
+  std::map<std::int64_t, std::string> by_hash;
+  for (const char* word : {"a", "ab"})
+    by_hash[static_cast<std::int64_t>(WordModel::extended(WordModel::kNoLetters, word))] = word;
+  std::vector<std::int64_t> hashes;
+  for (const auto& [hash, word] : by_hash) {
+    hashes.push_back(hash);
+    token[word] = static_cast<int>(hashes.size());
+  }
+  return hashes;
+}
+
+TEST(WordModel, TakesWordsPieceByPieceAndForgetsAtAnUnknownOne) {
+  EXPECT_EQ(WordModel::extended(WordModel::kNoLetters, "a"),
+            0xaf63dc4c8601ec8cu);  // FNV-1a's published value
+  EXPECT_EQ(WordModel::extended(WordModel::extended(WordModel::kNoLetters, "foo"), "bar"),
+            0x85944171f73967e8u);
+  std::map<std::string, int> token;
+  const WordModel words(write_lm("words", kGrams, {}, two_words(token)));
+  WordModel::State state = WordModel::kEmpty;
+  std::mt19937 random(4);
+  std::vector<int> row;
+  for (int i = 0; i < 300; ++i) {
+    const char* word = std::vector{"a", "ab", "c"}[random() % 3];
+    const float score = words.score(state, WordModel::extended(WordModel::kNoLetters, word), state);
+    if (!token.contains(word)) {
+      EXPECT_EQ(score, -std::numeric_limits<float>::infinity());
+      EXPECT_EQ(state, WordModel::kEmpty);
+      row.clear();
+    } else {
+      EXPECT_NEAR(score, expected_log_prob(row, token[word]), 1e-6) << "step " << i;
+      row.push_back(token[word]);
+    }
+  }
+}
+
+TEST(WordModel, DamagedFilesAreRefused) {
+  std::map<std::string, int> token;
+  const std::vector<std::int64_t> words = two_words(token);
+  EXPECT_THROW(WordModel(write_lm("bad_words", kGrams)), ModelError) << "no words";
+  EXPECT_THROW(WordModel(write_lm("bad_words", kGrams, {}, {words[1], words[0]})), ModelError)
+      << "not sorted";
+  EXPECT_THROW(WordModel(write_lm("bad_words", kGrams, {}, {words[0], words[0]})), ModelError) << "twice";
+  EXPECT_THROW(WordModel(write_lm("bad_words", kGrams, {}, {words[0]})), ModelError) << "a token too many";
+}
+
+TEST(BeamSearch, MixesTheModelsAtAWordsEnd) {
+  const Tokenizer tokenizer = make_tokenizer("syllables", kSyllables);
+  std::map<std::string, int> token;
+  const NGram lm(write_lm("lm", kGrams), kVocab);
+  const WordModel words(write_lm("words", kGrams, {}, two_words(token)));
+  BeamOptions options = exhaustive();
+  options.lm_weight = 0.8f;
+  options.token_bonus = 1.1f;
+  options.word_share = 0.75f;
+
+  // The words of a row of tokens, and the bonus of it: by the definition, word by word.
+  auto words_of = [&](const std::vector<int>& row) {
+    std::vector<std::string> result;
+    for (const int id : row) {
+      const Tokenizer::Piece& piece = tokenizer.piece(id);
+      if (piece.starts_word || result.empty()) result.emplace_back();
+      result.back() += piece.text;
+    }
+    return result;
+  };
+  auto bonus = [&](const std::vector<int>& row, bool mixed) {
+    double sum = 1.1 * static_cast<double>(row.size());
+    std::size_t at = 0;
+    std::vector<int> before;
+    for (const std::string& word : words_of(row)) {
+      double spelled = 0;
+      for (std::size_t i = 0; i < word.size(); ++i, ++at)
+        spelled += expected_log_prob({row.begin(), row.begin() + static_cast<std::ptrdiff_t>(at)}, row[at]);
+      const bool known = token.contains(word);
+      const double p = known ? std::exp(expected_log_prob(before, token[word])) : 0;
+      sum += 0.8 * (mixed ? std::log(0.25 * std::exp(spelled) + 0.75 * p) : spelled);
+      known ? before.push_back(token[word]) : before.clear();
+    }
+    return sum;
+  };
+
+  std::mt19937 random(5);
+  int differs = 0;
+  for (int trial = 0; trial < 200; ++trial) {
+    const Frames frames = random_frames(random, 3, kVocab);
+    const auto rows = all_rows(frames);
+    const auto best = best_tokens(rows, [&](const auto& row) { return bonus(row, true); });
+    std::string expected;
+    for (const std::string& word : words_of(best)) expected += (expected.empty() ? "" : " ") + word;
+    const auto decoder =
+        make_beam_search_decoder(tiny_config(), tokenizer, {.pieces = &lm, .words = &words}, options);
+    EXPECT_EQ(decode(*decoder, frames), expected) << "trial " << trial;
+    differs += best != best_tokens(rows, [&](const auto& row) { return bonus(row, false); });
+  }
+  EXPECT_GT(differs, 20) << "the model over words changed nothing";
 }
 
 // ---- settling
@@ -301,7 +416,7 @@ TEST(BeamSearch, WeighsTheLanguageModelTokenByToken) {
 TEST(BeamSearch, SettlesWhatAllAgreeOnAndDecidesTheRestInTime) {
   const Tokenizer tokenizer = make_tokenizer("letters", kLetters);
   BeamOptions options{.beam = 8, .settle_frames = 5};
-  const auto decoder = make_beam_search_decoder(tiny_config(), tokenizer, nullptr, options);
+  const auto decoder = make_beam_search_decoder(tiny_config(), tokenizer, {}, options);
   Frames frames;
   frames.add({1e-9, 1, 1e-9, 1e-9});  // an A, no doubt
   frames.add({1, 1e-9, 1e-9, 1e-9});
@@ -322,7 +437,7 @@ TEST(BeamSearch, SettlesWhatAllAgreeOnAndDecidesTheRestInTime) {
 
 TEST(BeamSearch, TimesAndConfidencesAreThoseOfTheBestAlignment) {
   const Tokenizer tokenizer = make_tokenizer("letters", kLetters);
-  const auto decoder = make_beam_search_decoder(tiny_config(), tokenizer, nullptr, {});
+  const auto decoder = make_beam_search_decoder(tiny_config(), tokenizer, {}, {});
   Frames frames;
   frames.add({1, 1e-3, 1e-6, 1e-6});  // a first, unlikely hint of A
   frames.add({1, 1e-6, 1e-6, 1e-6});
@@ -538,7 +653,7 @@ TEST(BeamSearch, HotwordsDecideAndCanBeChangedInMidStream) {
     for (int blank = 0; blank < 12; ++blank) frames.add({1, 1e-6, 1e-6, 1e-6});
   }
   const Hotwords hotwords(std::vector<Hotword>{{"c"}}, tokenizer, "test");
-  const auto decoder = make_beam_search_decoder(tiny_config(), tokenizer, nullptr, {.hotword_weight = 1});
+  const auto decoder = make_beam_search_decoder(tiny_config(), tokenizer, {}, {.hotword_weight = 1});
   std::vector<Word> words;
   decoder->advance(frames.part(0, 13), words);
   decoder->set_hotwords(&hotwords);
@@ -553,14 +668,17 @@ TEST(BeamSearch, HotwordsDecideAndCanBeChangedInMidStream) {
 
 TEST(Decoding, SettingsAreChecked) {
   const DecodingConfig config = parse_decoding_config(
-      R"({"decoder":"beam","lm":"x","beam":{"beam":8,"lm_weight":0.5},"stability":{"quick":10}})", "test");
+      R"({"decoder":"beam","lm":"x","words":"y","beam":{"beam":8,"lm_weight":0.5,"word_share":0.9},"stability":{"quick":10}})",
+      "test");
   EXPECT_EQ(config.kind, DecoderKind::Beam);
   EXPECT_EQ(config.beam.beam, 8);
+  EXPECT_EQ(config.words, "y");
+  EXPECT_EQ(config.beam.word_share, 0.9f);
   EXPECT_EQ(config.stability.at("quick"), 10);
-  for (const char* bad :
-       {"", "[]", R"({"decoder":"fast"})", R"({"bean":{}})", R"({"beam":{"beam":0}})",
-        R"({"beam":{"beam":65}})", R"({"beam":{"lm_weight":"1"}})", R"({"beam":{"width":1}})",
-        R"({"stability":{"quick":101}})", R"({"stability":{"quick":0}})"})
+  for (const char* bad : {"", "[]", R"({"decoder":"fast"})", R"({"bean":{}})", R"({"beam":{"beam":0}})",
+                          R"({"beam":{"beam":65}})", R"({"beam":{"lm_weight":"1"}})",
+                          R"({"beam":{"width":1}})", R"({"words":"y"})", R"({"beam":{"word_share":1}})",
+                          R"({"stability":{"quick":101}})", R"({"stability":{"quick":0}})"})
     EXPECT_THROW(parse_decoding_config(bad, "test"), ModelError) << bad;
   EXPECT_THROW(Decoding(default_model_folder(), default_model().config, default_tokenizer(),
                         {.kind = {}, .stability = "none such"}),

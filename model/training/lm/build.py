@@ -1,7 +1,8 @@
-"""Build the decoder's language model: an n-gram over the recogniser's own pieces, from plain English text, as ARPA.
+"""Build the decoder's language models from plain English text, as ARPA: an n-gram over the recogniser's own pieces, or over words.
 
     python -m lm.build TEXT[:WEIGHT] ... --tokenizer tokenizer.model --out lm.arpa --avoid packs.tsv ... [--order 6]
                        [--least 1,1,1,2,2,2] [--most 1800000] [--check packs.tsv]
+    python -m lm.build TEXT[:WEIGHT] ... --words 60000 --out words.arpa ...                     over the most frequent words
 
 TEXT is a file of sentences (.xz too), or a packs.tsv, whose fifth column is taken. The sentences of one file follow each
 other without a mark between them, as they do in a stream. A sentence that shares six words in a row with a file named by
@@ -22,7 +23,7 @@ import re
 
 import numpy as np
 
-from lm.pack import BITS, find
+from lm.pack import BITS, UNKNOWN, WORD_BITS, find
 from synth.passages import clean, opener, transcript
 from text import Tokens
 
@@ -57,30 +58,60 @@ def sentences(path, grams, whole):
     print(f"{path.rsplit('/', 2)[-2:]}: {dropped} dropped for sharing words with --avoid", flush=True)
 
 
-class Encoder:
+class Pieces:
+    """Text as the recogniser's pieces: 1 to size - 1. names: of all, 0 too."""
+
     def __init__(self, model):
-        self.tokens = Tokens(model)
-        self.known = {}
+        self.tokens, self.known = Tokens(model), {}
+        self.size, self.names = self.tokens.size, ["<blank>"] + self.tokens.pieces()
+
+    def __call__(self, text):
+        return [i for word in text.split() for i in self.of(word)]
+
+    def of(self, word):
+        if word not in self.known:
+            self.known[word] = self.tokens.encode(word)
+        return self.known[word]
+
+
+class Words:
+    """Text as words, numbered as they come."""
+
+    def __init__(self):
+        self.number, self.names = {}, [UNKNOWN]
 
     def __call__(self, text):
         ids = []
         for word in text.split():
-            if word not in self.known:
-                self.known[word] = self.tokens.encode(word)
-            ids += self.known[word]
+            i = self.number.setdefault(word, len(self.names))
+            if i == len(self.names):
+                self.names.append(word)
+            ids.append(i)
         return ids
 
+    def keep(self, texts, most):
+        """The `most` words of the largest weighted count stay; all others become one, the last. texts: [(weight, ids)] -> the same."""
+        total = sum(weight * np.bincount(ids, minlength=len(self.names)) for weight, ids in texts)
+        kept = np.argsort(-total, kind="stable")[:most]
+        kept = np.sort(kept[total[kept] > 0])
+        new = np.full(len(self.names), len(kept) + 1)
+        new[kept] = np.arange(1, len(kept) + 1)
+        names = [self.names[i] for i in kept]
+        self.number, self.names = {w: i for i, w in enumerate(names, 1)}, ["", *names, UNKNOWN]
+        self.size = len(self.names)
+        return [(weight, new[ids]) for weight, ids in texts]
 
-def grams_of(ids, n):
+
+def grams_of(ids, n, bits=BITS):
     """Every run of n pieces as one number, the first piece highest."""
     key = np.zeros(len(ids) - n + 1, np.uint64)
     for i in range(n):
-        key = (key << np.uint64(BITS)) | ids[i:len(ids) - n + 1 + i].astype(np.uint64)
+        key = (key << np.uint64(bits)) | ids[i:len(ids) - n + 1 + i].astype(np.uint64)
     return key
 
 
-def last_pieces(keys, n):
-    return keys & np.uint64((1 << (BITS * n)) - 1)
+def last_pieces(keys, n, bits=BITS):
+    return keys & np.uint64((1 << (bits * n)) - 1)
 
 
 def runs(keys):
@@ -88,9 +119,9 @@ def runs(keys):
     return np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
 
 
-def counts(ids, order):
+def counts(ids, order, bits=BITS):
     """The n-grams of the highest order, sorted, and their counts. The text is a ring: every piece has others before it."""
-    keys = grams_of(np.concatenate([ids, ids[:order - 1]]), order)
+    keys = grams_of(np.concatenate([ids, ids[:order - 1]]), order, bits)
     keys.sort()
     begin = runs(keys)
     return keys[begin], np.diff(begin, append=len(keys)).astype(np.float32)
@@ -116,13 +147,13 @@ def merged(sources):
     return keys, total, rest
 
 
-def handed_down(sources, kept, n):
+def handed_down(sources, kept, n, bits):
     """The counts of order n - 1. An n-gram that is kept counts once: as one more piece before what follows it. One that is not
     hands its whole count down, for then the lower order alone speaks for it (Siivola, Hirsimaki and Virpioja 2007)."""
     result = []
     for weight, keys, c in sources:
         c = np.where(find(kept, keys) >= 0, np.float32(1), c)
-        tail = last_pieces(keys, n - 1)
+        tail = last_pieces(keys, n - 1, bits)
         by_tail = np.argsort(tail)
         tail = tail[by_tail]
         begin = runs(tail)
@@ -130,7 +161,7 @@ def handed_down(sources, kept, n):
     return result
 
 
-def estimate(sources, order, vocabulary, least=None, kept=None):
+def estimate(sources, order, vocabulary, least=None, kept=None, bits=BITS):
     """[(keys, log p, log back-off)] of each order, natural logs; keys sorted. Of the highest order's counts, either what has the
     least weighted count of its order, or the n-grams of `kept` (each order's, sorted); and the beginnings of what is kept."""
     levels, above = [], np.zeros(0, np.uint64)
@@ -143,7 +174,7 @@ def estimate(sources, order, vocabulary, least=None, kept=None):
         else:
             keep = total >= least[n - 1]
             keep[find(keys, above)] = True
-        context = keys >> np.uint64(BITS)
+        context = keys >> np.uint64(bits)
         begin = runs(context)
         sums = np.add.reduceat(total, begin, dtype=np.float64)
         of = np.repeat(np.arange(len(begin)), np.diff(begin, append=len(keys)))[keep]
@@ -154,7 +185,7 @@ def estimate(sources, order, vocabulary, least=None, kept=None):
         levels.append((keys[keep], share, above, gamma))
         print(f"order {n}: {len(share)} of {len(keys)}", flush=True)
         if n > 1:
-            sources = handed_down(sources, keys[keep], n)
+            sources = handed_down(sources, keys[keep], n, bits)
     model = []
     for n, (keys, share, contexts, gamma) in enumerate(reversed(levels), 1):
         if n == 1:
@@ -164,41 +195,41 @@ def estimate(sources, order, vocabulary, least=None, kept=None):
         else:
             # A context's back-off is what is left over what lower orders would give to the pieces that it does not list: with
             # interpolated probabilities, gamma itself.
-            p = share + gamma[find(contexts, keys >> np.uint64(BITS))] * probability(model, last_pieces(keys, n - 1), n - 1)
+            p = share + gamma[find(contexts, keys >> np.uint64(bits))] * probability(model, last_pieces(keys, n - 1, bits), n - 1, bits)
             model[n - 2][2][find(model[n - 2][0], contexts)] = np.log(np.maximum(gamma, 1e-7))
         model.append([keys, np.log(p), np.zeros(len(keys))])
     return model
 
 
-def shares(sources, order):
+def shares(sources, order, bits=BITS):
     """[(keys, share of the text)] of each order's n-grams."""
     keys, total, _ = merged(sources)
     result = [(keys, total / total.sum(dtype=np.float64))]
     for _ in range(order - 1):
         keys, total = result[-1]
-        keys = keys >> np.uint64(BITS)
+        keys = keys >> np.uint64(bits)
         begin = runs(keys)
         result.append((keys[begin], np.add.reduceat(total, begin)))
     return result[::-1]
 
 
-def worth(model, text):
+def worth(model, text, bits=BITS):
     """What each n-gram of order 2 and up does for the text: how often it is there, times how much more likely (natural log) it is
     than by backing off (the weighted difference of Seymore and Rosenfeld 1996)."""
     result = []
     for n in range(2, len(model) + 1):
         keys, logs, _ = model[n - 1]
-        backoff = model[n - 2][2][find(model[n - 2][0], keys >> np.uint64(BITS))]
-        lower = np.log(probability(model, last_pieces(keys, n - 1), n - 1))
+        backoff = model[n - 2][2][find(model[n - 2][0], keys >> np.uint64(bits))]
+        lower = np.log(probability(model, last_pieces(keys, n - 1, bits), n - 1, bits))
         result.append(text[n - 1][1][find(text[n - 1][0], keys)] * (logs - backoff - lower))
     return result
 
 
-def best(model, text, most):
+def best(model, text, most, bits=BITS):
     """Each order's keys: all pieces, and of the rest the `most` n-grams that are worth most."""
-    values = [None, *worth(model, text)]
+    values = [None, *worth(model, text, bits)]
     for n in range(len(model), 2, -1):  # the beginning of an n-gram is worth at least as much: no tree without it
-        context = model[n - 1][0] >> np.uint64(BITS)
+        context = model[n - 1][0] >> np.uint64(bits)
         begin = runs(context)
         at = find(model[n - 2][0], context[begin])
         values[n - 2][at] = np.maximum(values[n - 2][at], np.maximum.reduceat(values[n - 1], begin))
@@ -207,40 +238,40 @@ def best(model, text, most):
     return [model[0][0], *(m[0][v >= least] for m, v in zip(model[1:], values[1:]))]
 
 
-def probability(model, keys, n):
+def probability(model, keys, n, bits=BITS):
     """p of n-grams that may not be listed, by backing off."""
     result, missing = np.zeros(len(keys)), np.ones(len(keys), bool)
     scale = np.zeros(len(keys))
     for m in range(n, 0, -1):
-        tail = last_pieces(keys, m)
+        tail = last_pieces(keys, m, bits)
         listed, logs, _ = model[m - 1]
         at = np.minimum(np.searchsorted(listed, tail), len(listed) - 1)
         hit = missing & (listed[at] == tail)
         result[hit] = np.exp(scale[hit] + logs[at[hit]])
         missing &= ~hit
         if m > 1:
-            context = tail >> np.uint64(BITS)
+            context = tail >> np.uint64(bits)
             listed, _, backoff = model[m - 2]
             at = np.minimum(np.searchsorted(listed, context), len(listed) - 1)
             scale += np.where(missing & (listed[at] == context), backoff[at], 0)
     return result
 
 
-def perplexity(model, ids, words):
+def perplexity(model, ids, words, bits=BITS):
     order = len(model)
     log_p = 0.0
     for n in range(1, order):  # the first pieces have less before them
-        log_p += math.log(probability(model, grams_of(ids[:n], n), n)[0])
-    log_p += np.log(probability(model, grams_of(ids, order), order)).sum()
+        log_p += math.log(probability(model, grams_of(ids[:n], n, bits), n, bits)[0])
+    log_p += np.log(probability(model, grams_of(ids, order, bits), order, bits)).sum()
     return math.exp(-log_p / words), math.exp(-log_p / len(ids))
 
 
-def write_arpa(model, pieces, path):
+def write_arpa(model, pieces, path, bits=BITS):
     with open(path, "w", encoding="utf-8") as f:
         f.write("\\data\\\n" + "".join(f"ngram {n}={len(m[0])}\n" for n, m in enumerate(model, 1)))
         for n, (keys, logs, backoff) in enumerate(model, 1):
             f.write(f"\n\\{n}-grams:\n")
-            columns = [(keys >> np.uint64(BITS * i)) & np.uint64((1 << BITS) - 1) for i in range(n - 1, -1, -1)]
+            columns = [(keys >> np.uint64(bits * i)) & np.uint64((1 << bits) - 1) for i in range(n - 1, -1, -1)]
             for k in range(len(keys)):
                 words = " ".join(pieces[int(c[k])] for c in columns)
                 tail = f"\t{backoff[k] / math.log(10):.5f}" if n < len(model) else ""
@@ -251,41 +282,52 @@ def write_arpa(model, pieces, path):
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("text", nargs="+")
-    ap.add_argument("--tokenizer", required=True)
+    ap.add_argument("--tokenizer", help="whose pieces the n-grams are of")
+    ap.add_argument("--words", type=int, help="n-grams of so many words instead, the most frequent; of all others one more")
     ap.add_argument("--out", required=True)
     ap.add_argument("--avoid", nargs="+", required=True)
     ap.add_argument("--order", type=int, default=6)
     ap.add_argument("--least", default="", help="an order's least weighted count, from the first on; default 0")
-    ap.add_argument("--most", type=int, help="n-grams besides the pieces; 12 bytes each in lm.safetensors")
+    ap.add_argument("--most", type=int, help="n-grams besides the pieces or words; 12 bytes each when packed")
     ap.add_argument("--check", nargs="*", default=[])
     a = ap.parse_args()
-    if not 2 <= a.order <= 7:
-        raise SystemExit("--order must be 2 to 7: seven pieces fit into 64 bits")
-    encode = Encoder(a.tokenizer)
-    if encode.tokens.size > 1 << BITS:
-        raise SystemExit(f"{a.tokenizer}: more than {1 << BITS} pieces")
+    if (a.tokenizer is None) == (a.words is None):
+        raise SystemExit("say --tokenizer for an n-gram over pieces or --words for one over words")
+    encode = Pieces(a.tokenizer) if a.tokenizer else Words()
+    bits = BITS if a.tokenizer else WORD_BITS
+    if not 2 <= a.order <= 64 // bits:
+        raise SystemExit(f"--order must be 2 to {64 // bits}: so many fit into 64 bits")
+    if a.tokenizer and encode.size > 1 << bits:
+        raise SystemExit(f"{a.tokenizer}: more than {1 << bits} pieces")
     grams, whole = avoided(a.avoid)
-    sources = []
+    texts = []
     for spec in a.text:
         path, weight = (spec.rsplit(":", 1) + ["1"])[:2]
-        ids, words = array.array("H"), 0
+        ids, words = array.array("I"), 0
         for sentence in sentences(path, grams, whole):
             ids.extend(encode(sentence))
             words += sentence.count(" ") + 1
-        sources.append((float(weight), *counts(np.array(ids), a.order)))
-        print(f"{path.rsplit('/', 2)[-2:]}: {words} words, {len(ids)} pieces, weight {weight}", flush=True)
+        texts.append((float(weight), np.array(ids)))
+        print(f"{path.rsplit('/', 2)[-2:]}: {words} words, {len(ids)} tokens, weight {weight}", flush=True)
+    if a.words:
+        texts = encode.keep(texts, a.words)
+    sources = [(weight, *counts(ids, a.order, bits)) for weight, ids in texts]
     least = [float(x) for x in a.least.split(",")] if a.least else []
     least += [0.0] * (a.order - len(least))
-    model = estimate(sources, a.order, encode.tokens.size, least=least)
+    model = estimate(sources, a.order, encode.size, least=least, bits=bits)
     if a.most and a.most < sum(len(keys) for keys, _, _ in model[1:]):
-        kept = best(model, shares(sources, a.order), a.most)
-        model = estimate(sources, a.order, encode.tokens.size, kept=kept)
+        kept = best(model, shares(sources, a.order, bits), a.most, bits)
+        model = estimate(sources, a.order, encode.size, kept=kept, bits=bits)
     for path in a.check:
         texts = [line.rstrip("\n").split("\t")[4] for line in opener(path)]
-        ids = np.array([i for t in texts for i in encode(t)])
-        word, piece = perplexity(model, ids, sum(len(t.split()) for t in texts))
-        print(f"{path.rsplit('/', 2)[-2:]}: perplexity {word:.0f} a word, {piece:.1f} a piece", flush=True)
-    write_arpa(model, ["<blank>"] + encode.tokens.pieces(), a.out)
+        if a.words:
+            ids = np.array([encode.number.get(w, encode.size - 1) for t in texts for w in t.split()])
+        else:
+            ids = np.array([i for t in texts for i in encode(t)])
+        word, token = perplexity(model, ids, sum(len(t.split()) for t in texts), bits)
+        print(f"{path.rsplit('/', 2)[-2:]}: perplexity {word:.0f} a word, {token:.1f} a token" +
+              (f", {np.mean(ids == encode.size - 1):.1%} of the words are none of them" if a.words else ""), flush=True)
+    write_arpa(model, encode.names, a.out, bits)
 
 
 if __name__ == "__main__":
