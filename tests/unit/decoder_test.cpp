@@ -411,6 +411,51 @@ TEST(BeamSearch, MixesTheModelsAtAWordsEnd) {
   EXPECT_GT(differs, 20) << "the model over words changed nothing";
 }
 
+// ---- priors
+
+TEST(BeamSearch, TakesPriorsOff) {
+  const Tokenizer tokenizer = make_tokenizer("letters", kLetters);
+  const std::vector<float> log_priors{std::log(1e-9f), std::log(0.7f), std::log(0.2f), std::log(0.1f)};
+  double mean = 0;
+  for (std::size_t id = 1; id < 4; ++id) mean += std::exp(log_priors[id]) * log_priors[id];
+  std::mt19937 random(6);
+  int differs = 0;
+  for (int trial = 0; trial < 100; ++trial) {
+    const Frames frames = random_frames(random, 3, kVocab);
+    Frames without = frames;  // the same with every letter's part taken off, by the definition
+    for (std::size_t i = 0; i < without.log_probs.size(); ++i)
+      if (i % kVocab != 0) without.log_probs[i] += static_cast<float>(0.5 * (mean - log_priors[i % kVocab]));
+    BeamOptions options = exhaustive();
+    options.prior_weight = 0.5f;
+    const auto decoder =
+        make_beam_search_decoder(tiny_config(), tokenizer, {.log_priors = log_priors}, options);
+    const auto nothing = [](const auto&) { return 0.0; };
+    EXPECT_EQ(decode(*decoder, frames), best_row(all_rows(without), nothing)) << "trial " << trial;
+    differs += best_row(all_rows(without), nothing) != best_row(all_rows(frames), nothing);
+  }
+  EXPECT_GT(differs, 10) << "the priors changed nothing";
+}
+
+TEST(Decoding, PriorsAreChecked) {
+  const Tokenizer tokenizer = make_tokenizer("letters", kLetters);
+  DecodingConfig config;
+  config.kind = DecoderKind::Beam;
+  config.prior = "prior.json";
+  const auto folder = scratch("priors");
+  std::filesystem::create_directories(folder);
+  auto write = [&](const char* text) { std::ofstream(folder / config.prior) << text; };
+  write(R"({"counts": [0, 7, 2, 1]})");
+  const Decoding with(config, folder, tiny_config(), tokenizer);
+  write(R"({"counts": [0, 7, 1, 2]})");
+  EXPECT_NE(with.identity(), Decoding(config, folder, tiny_config(), tokenizer).identity());
+  for (const char* bad :
+       {"[]", "{}", R"({"counts": 1})", R"({"counts": [0, 7, 2]})", R"({"counts": [0, 7, 2, -1]})",
+        R"({"counts": [0, 7, 2, "1"]})", R"({"counts": [0, 7, 2, 1], "sum": 10})"}) {
+    write(bad);
+    EXPECT_THROW(Decoding(config, folder, tiny_config(), tokenizer), ModelError) << bad;
+  }
+}
+
 // ---- settling
 
 TEST(BeamSearch, SettlesWhatAllAgreeOnAndDecidesTheRestInTime) {
