@@ -13,8 +13,8 @@ namespace {
 
 constexpr std::int64_t kValues = 256;
 constexpr std::int64_t kMostNodes = 1 << 28;
-constexpr std::int64_t kMostWords =
-    65'533;  // 16 bits: 0 is the empty context, and one stands for all other words
+// In 16 bits beside 0, the empty context, and one number for all other words.
+constexpr std::int64_t kMostWords = 65'533;
 
 [[noreturn]] void fail(const std::string& origin, const std::string& rule) {
   throw ModelError(origin + ": " + rule + "; pack the language model again (model/training/lm/pack.py)");
