@@ -56,6 +56,13 @@ class Flat:
             at += s
         self.m, self.v, self.ema = torch.zeros_like(self.w), torch.zeros_like(self.w), self.w.clone()
         self.step = 0
+        self.mean, self.means = torch.zeros_like(self.w), 0
+
+    @torch.no_grad()
+    def remember(self):
+        """One more of the weights that `mean` is the mean of (stochastic weight averaging; Izmailov et al. 2018)."""
+        self.means += 1
+        self.mean.lerp_(self.w, 1 / self.means)
 
     @torch.no_grad()
     def update(self, lr):
@@ -74,10 +81,10 @@ class Flat:
         self.ema.lerp_(self.w, 1 - min(c["ema"], (self.step + 1) / (self.step + 10)))
         return norm
 
-    def averaged(self, net):
-        """Exported state of the moving average."""
+    def averaged(self, net, weights=None):
+        """Exported state of the moving average, or of other weights."""
         keep = self.w.clone()
-        self.w.copy_(self.ema)
+        self.w.copy_(self.ema if weights is None else weights)
         out = net.export_state()
         self.w.copy_(keep)
         return out
@@ -464,8 +471,8 @@ def main():
     feed = Feed(rows, aug, dev)
     depth = torch.linspace(0, cfg["depth"], mod["layers"], device=dev)[:, None, None].expand(-1, 2, cfg["rows"] * views)
 
-    def evaluate(limit=None):
-        probe.load_export({k: v for k, v in flat.averaged(net).items()})
+    def evaluate(limit=None, weights=None):
+        probe.load_export({k: v for k, v in flat.averaged(net, weights).items()})
         res = {}
         for name, utts in devs:
             part = utts[:: max(1, len(utts) // limit)][:limit] if limit else utts
@@ -476,14 +483,16 @@ def main():
                 out("   read", hyps[i])
         return res
 
-    def write_export(name):
+    def write_export(name, weights=None):
         if rank == 0:
-            export.write(os.path.join(a.out, name), flat.averaged(net), tokens.pieces(), mod)
+            export.write(os.path.join(a.out, name), flat.averaged(net, weights), tokens.pieces(), mod)
 
     def save():
         if rank == 0:
             flat.save(os.path.join(a.out, "last"), {"mean": net.mean.tolist(), "inv_std": net.inv_std.tolist()})
         write_export("export")
+        if flat.means:
+            write_export("export-mean", flat.mean)
 
     start = time.time()
     limit = a.minutes * 60
@@ -505,6 +514,8 @@ def main():
                 write_export(f"export-{kept}")
             if frac >= 1.0:
                 break
+            if frac >= cfg["mean"]:
+                flat.remember()
             if todo and frac > todo[0]:
                 todo.pop(0)
                 if rank == 0 and devs:
@@ -541,6 +552,9 @@ def main():
         if devs:
             report["wer"]["1.00"] = evaluate()
             out("final WER", report["wer"]["1.00"])
+            if flat.means:
+                report["wer"]["mean"] = evaluate(weights=flat.mean)
+                out("WER of the mean", report["wer"]["mean"])
         if a.report:
             report.update(gpus=world, steps=n, seconds=round(took, 1), hours_heard=round(hours, 1), loss=losses_seen, stream_step_ms={})
             for streams in (0, 64, 1024) if cuda else (0,):    # what was trained is written before anything else is tried

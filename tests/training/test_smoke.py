@@ -92,6 +92,15 @@ def test_loss_falls_and_training_resumes(trained):
     assert first.count("more speech: 0.01 h") == 1         # the folder that was ready
 
 
+def test_the_mean_of_the_run(trained):
+    """Weights of every 20th step from mean = 0.1 of the run on: of 50 steps, those after 20 and 40."""
+    d, first, _ = trained
+    end, mean = (load_file(d / "run" / f / "model.safetensors") for f in ("export", "export-mean"))
+    name = "backbone.layers.0.mlp.fc1.weight"
+    assert end.keys() == mean.keys() and (end[name] != mean[name]).any() and "WER of the mean" in first
+    export.read(str(d / "run" / "export-mean"))
+
+
 def test_kept_exports_are_averaged(trained):
     d, _, _ = trained
     kept = [str(d / "run" / f"export-{i}") for i in (1, 2)]
