@@ -19,8 +19,11 @@ void refuse_unknown(const Fields& fields, const std::set<std::string>& known) {
     if (!known.contains(key)) fields.fail(key, "is unknown");
 }
 
-int read_settle_frames(const Fields& fields, const char* key) {
-  return fields.integer(key, 1, BeamOptions::kMostSettleFrames);
+// What a profile of stability may say too.
+void read_patience(const Fields& fields, BeamOptions& beam) {
+  beam.pause_frames = fields.integer_or("pause_frames", beam.pause_frames, 1, 1000);
+  beam.settle_frames =
+      fields.integer_or("settle_frames", beam.settle_frames, 1, BeamOptions::kMostSettleFrames);
 }
 
 BeamOptions read_beam(const Fields& fields) {
@@ -38,8 +41,7 @@ BeamOptions read_beam(const Fields& fields) {
   beam.token_bonus = fields.real_or("token_bonus", beam.token_bonus, -10, 10);
   beam.word_bonus = fields.real_or("word_bonus", beam.word_bonus, -10, 10);
   beam.hotword_weight = fields.real_or("hotword_weight", beam.hotword_weight, 0, 10);
-  beam.pause_frames = fields.integer_or("pause_frames", beam.pause_frames, 1, 1000);
-  if (fields.has("settle_frames")) beam.settle_frames = read_settle_frames(fields, "settle_frames");
+  read_patience(fields, beam);
   return beam;
 }
 
@@ -65,11 +67,11 @@ DecodingConfig chosen(const std::filesystem::path& folder, const DecodingChoice&
     auto found = decoding.stability.find(*choice.stability);
     if (found == decoding.stability.end()) {
       std::string names;
-      for (const auto& [name, frames] : decoding.stability) names += (names.empty() ? "" : ", ") + name;
+      for (const auto& [name, beam] : decoding.stability) names += (names.empty() ? "" : ", ") + name;
       throw ModelError(file.string() + ": has no stability profile \"" + *choice.stability + "\"; " +
                        (names.empty() ? "it has none, so leave the choice out" : "choose one of " + names));
     }
-    decoding.beam.settle_frames = found->second;
+    decoding.beam = found->second;
   }
   return decoding;
 }
@@ -95,8 +97,12 @@ DecodingConfig parse_decoding_config(std::string_view text, const std::string& o
   if (top.has("beam")) decoding.beam = read_beam(top.child("beam"));
   if (top.has("stability")) {
     const Fields profiles = top.child("stability");
-    for (const auto& [name, value] : profiles.object().items())
-      decoding.stability[name] = read_settle_frames(profiles, name.c_str());
+    for (const auto& [name, value] : profiles.object().items()) {
+      const Fields profile = profiles.child(name.c_str());
+      refuse_unknown(profile, {"settle_frames", "pause_frames"});
+      BeamOptions& beam = decoding.stability[name] = decoding.beam;
+      read_patience(profile, beam);
+    }
   }
   return decoding;
 }

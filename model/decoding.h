@@ -22,12 +22,12 @@ enum class DecoderKind { BestPath, Beam };
 
 // decoder.json. Every key is optional; README.md lists them.
 struct DecodingConfig {
-  DecoderKind kind = DecoderKind::BestPath;  // "decoder": "best-path" or "beam"
-  std::string lm;                            // "lm": file beside decoder.json; empty: none
-  std::string words;                         // "words": likewise, the model over words
-  std::string prior;                         // "prior": likewise, the tokens' counts
-  BeamOptions beam;                          // "beam": settle_frames is the default profile's
-  std::map<std::string, int> stability;      // "stability": settle_frames of each profile
+  DecoderKind kind = DecoderKind::BestPath;      // "decoder": "best-path" or "beam"
+  std::string lm;                                // "lm": file beside decoder.json; empty: none
+  std::string words;                             // "words": likewise, the model over words
+  std::string prior;                             // "prior": likewise, the tokens' counts
+  BeamOptions beam;                              // "beam": settle_frames is the default profile's
+  std::map<std::string, BeamOptions> stability;  // "stability": `beam` with each profile's own settings
 };
 
 // Throws ModelError: not JSON, an unknown key, a value out of range.

@@ -145,7 +145,9 @@ void add_transcribe_command(CLI::App& app, std::function<int()>& run) {
   command
       ->add_option(
           "--stability", options.decoding.stability,
-          "How soon words settle: a profile of the model's decoder.json; does not matter to best-path")
+          "How soon words settle: a profile of the model's decoder.json (the shipped one's: quick, balanced, "
+          "which is its default, steady, patient; later is a little more exact); does not matter to "
+          "best-path")
       ->type_name("NAME");
   command
       ->add_option("--hotwords", arguments->hotwords,

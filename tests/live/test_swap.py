@@ -300,7 +300,7 @@ def test_refusals_change_nothing(start, quilter, other, tmp_path):
     assert reason == "unsupported" and "punctuation" in message
     hasty = variant(tmp_path / "hasty")
     decoder = json.loads((hasty / "decoder.json").read_text())
-    (hasty / "decoder.json").write_text(json.dumps({**decoder, "stability": {"quick": 5}}))
+    (hasty / "decoder.json").write_text(json.dumps({**decoder, "stability": {"quick": {"settle_frames": 5}}}))
     reason, message = refused(hasty)
     assert reason == "unsupported" and "steady" in message and "choose one of quick" in message
     assert daemon.control_raw(b'{"v":1,"type":"swap_model"}')["reason"] == "bad_message"

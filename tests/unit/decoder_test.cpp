@@ -713,17 +713,22 @@ TEST(BeamSearch, HotwordsDecideAndCanBeChangedInMidStream) {
 
 TEST(Decoding, SettingsAreChecked) {
   const DecodingConfig config = parse_decoding_config(
-      R"({"decoder":"beam","lm":"x","words":"y","beam":{"beam":8,"lm_weight":0.5,"word_share":0.9},"stability":{"quick":10}})",
+      R"({"decoder":"beam","lm":"x","words":"y","beam":{"beam":8,"lm_weight":0.5,"word_share":0.9},"stability":{"quick":{"settle_frames":10},"patient":{"pause_frames":25}}})",
       "test");
   EXPECT_EQ(config.kind, DecoderKind::Beam);
   EXPECT_EQ(config.beam.beam, 8);
   EXPECT_EQ(config.words, "y");
   EXPECT_EQ(config.beam.word_share, 0.9f);
-  EXPECT_EQ(config.stability.at("quick"), 10);
-  for (const char* bad : {"", "[]", R"({"decoder":"fast"})", R"({"bean":{}})", R"({"beam":{"beam":0}})",
-                          R"({"beam":{"beam":65}})", R"({"beam":{"lm_weight":"1"}})",
-                          R"({"beam":{"width":1}})", R"({"words":"y"})", R"({"beam":{"word_share":1}})",
-                          R"({"stability":{"quick":101}})", R"({"stability":{"quick":0}})"})
+  EXPECT_EQ(config.stability.at("quick").settle_frames, 10);
+  EXPECT_EQ(config.stability.at("quick").beam, 8);
+  EXPECT_EQ(config.stability.at("patient").pause_frames, 25);
+  EXPECT_EQ(config.stability.at("patient").settle_frames, config.beam.settle_frames);
+  for (const char* bad :
+       {"", "[]", R"({"decoder":"fast"})", R"({"bean":{}})", R"({"beam":{"beam":0}})",
+        R"({"beam":{"beam":65}})", R"({"beam":{"lm_weight":"1"}})", R"({"beam":{"width":1}})",
+        R"({"words":"y"})", R"({"beam":{"word_share":1}})", R"({"stability":{"quick":10}})",
+        R"({"stability":{"quick":{"settle_frames":101}}})", R"({"stability":{"quick":{"pause_frames":0}}})",
+        R"({"stability":{"quick":{"beam":8}}})"})
     EXPECT_THROW(parse_decoding_config(bad, "test"), ModelError) << bad;
   EXPECT_THROW(Decoding(default_model_folder(), default_model().config, default_tokenizer(),
                         {.kind = {}, .stability = "none such"}),
