@@ -10,6 +10,8 @@ import os
 import torch.nn.functional as F
 from onnx import numpy_helper as nh
 
+import vary
+
 try:
     import triton
     import triton.language as tl
@@ -56,6 +58,7 @@ INTERP = os.environ.get("TRITON_INTERPRET") == "1"
 
 class K:
     noise = 0.0
+    vary = 0.0
     inject = None  # tests only: harmonic features from another runtime
 
     def __init__(self, model, device="cuda", dtype=torch.float32, use_triton=None):
@@ -295,6 +298,8 @@ class K:
             y = y * (1 + gb[1][:, None, o : o + 512]) + gb[1][:, None, o + 512 : o + w]
             d = torch.cat([y, se], 2)
         du = F.linear(self.lstm("lstm", d, L, True), *self.dp).sigmoid().sum(-1) / speed.to(self.dev)[:, None]
+        if self.vary:
+            du = du * vary.uneven(B, T, self.vary, self.dev)
         du = (du.round().clamp(min=1) * pad).long()
         t = self.te[x].transpose(1, 2) * pad[:, None]
         for i in range(3):
@@ -330,6 +335,8 @@ class K:
             y = self.conv(f"E/{c}_proj", y)
             fn.append(y * self.mask(ln * 2, y))
         f0, N = fn
+        if self.vary:
+            f0, asr = vary.intoned(f0, self.vary), vary.slurred(asr, ln, self.vary)
         fc = self.conv("D/F0_conv", f0)
         nc = self.conv("D/N_conv", N)
         asr = asr.to(self.dt)

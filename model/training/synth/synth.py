@@ -70,6 +70,7 @@ def worker(w, a, jobs, model, end, done, secs, fail):
     k = kokoro.K(model, a.device, getattr(torch, a.dtype), False if a.no_triton else None)
     t0 = time.time()
     k.noise = a.noise
+    k.vary = a.vary
     V = np.load(a.voices)
     names = {n: i for i, n in enumerate(V["names"])}
     vo = V["voices"]
@@ -207,6 +208,7 @@ if __name__ == "__main__":
     A("--fb", type=int, default=96, help="utterances in a front batch")
     A("--ratio", type=float, default=1.15)
     A("--noise", type=float, default=0.0, help="1 = source noise as in the original PyTorch model")
+    A("--vary", type=float, default=0.0, help="how much durations, melody and care of articulation vary (kokoro.py); 1 is a lot")
     A("--benchmark", action="store_true")
     A("--no-triton", action="store_true")
     A("--threads", type=int, default=2)
