@@ -208,7 +208,7 @@ if __name__ == "__main__":
     A("--fb", type=int, default=96, help="utterances in a front batch")
     A("--ratio", type=float, default=1.15)
     A("--noise", type=float, default=0.0, help="1 = source noise as in the original PyTorch model")
-    A("--vary", type=float, default=0.0, help="how much durations, melody and care of articulation vary (kokoro.py); 1 is a lot")
+    A("--vary", type=float, default=0.0, help="how much durations, melody and care of articulation vary (vary.py); 2 is a lot")
     A("--benchmark", action="store_true")
     A("--no-triton", action="store_true")
     A("--threads", type=int, default=2)

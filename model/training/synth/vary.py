@@ -1,6 +1,6 @@
 """Speech as people who read aloud vary it, more than Kokoro does: durations, melody, care of articulation.
 
-strength: how much; 1 is a lot and still understood. Each utterance draws its own, from nothing up to that, for all but the melody.
+strength: how much; at 2 it is hard to understand (LOG.md, run 5). Each utterance draws its own, from nothing up to that, for all but the melody.
 """
 import torch
 from torch.nn import functional as F
