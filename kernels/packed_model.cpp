@@ -237,19 +237,13 @@ std::vector<Gains> read_gains(const Model& source) {
         ", the loudest inputs of the model's products; let model/training/float8.py write it, or run "
         "the model in float16");
   const nlohmann::json json = parse_json(read_json_file(file), origin);
+  const Fields peaks(json, origin, "");
   const std::size_t layers = static_cast<std::size_t>(source.config.n_layer);
   auto gains_of = [&](const char* name) {
     std::vector<float> gains;
-    const auto found = json.is_object() ? json.find(name) : json.end();
-    if (found == json.end() || !found->is_array() || found->size() != layers)
-      throw ModelError(origin + ": \"" + name + "\" must be an array of " + std::to_string(layers) +
-                       " numbers, one a layer");
-    for (const nlohmann::json& peak : *found) {
-      if (!peak.is_number() || !(peak.get<float>() >= 1e-4f && peak.get<float>() <= 1e4f))
-        throw ModelError(origin + ": \"" + name + "\" must hold numbers from 0.0001 to 10000, not " +
-                         peak.dump());
-      gains.push_back(std::exp2(std::floor(std::log2(kMostFloat8 / (kFloat8Room * peak.get<float>())))));
-    }
+    for (const double peak : peaks.reals(name, layers, 1e-4, 1e4))
+      gains.push_back(
+          std::exp2(std::floor(std::log2(kMostFloat8 / (kFloat8Room * static_cast<float>(peak))))));
     return gains;
   };
   const std::vector<float> out_proj = gains_of("out_proj");

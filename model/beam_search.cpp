@@ -292,7 +292,8 @@ class BeamSearchDecoder final : public Decoder {
       for (const std::int32_t token : tried_) {
         // A token that follows itself needs a blank between.
         const double heard = (token == from.last ? from.blank : both_[i]) + log_probs[token];
-        const double ending = tokenizer_.piece(token).starts_word ? from.ending : 0;
+        const bool begins = tokenizer_.piece(token).starts_word;
+        const double ending = begins ? from.ending : 0;
         if (heard + from.bonus + ending + most_bonus(token) < best - options_.beam_threshold) continue;
         const std::uint64_t hash = extended(from.hash, token);
         if (Candidate* same = find_stay(hash, stays)) {
@@ -302,7 +303,7 @@ class BeamSearchDecoder final : public Decoder {
         }
         Candidate to{.token = heard,
                      .bonus = from.bonus + ending,
-                     .spelled = tokenizer_.piece(token).starts_word ? 0 : from.spelled,
+                     .spelled = begins ? 0 : from.spelled,
                      .hash = hash,
                      .lm = from.lm,
                      .hot = from.hot,

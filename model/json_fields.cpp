@@ -68,14 +68,17 @@ int Fields::integer(const char* key, int low, int high) const {
   return static_cast<int>(number);
 }
 
-float Fields::real(const char* key, double low, double high) const {
-  const json& value = at(key);
+double Fields::number(const std::string& key, const json& value, double low, double high) const {
   if (!value.is_number() || !(value.get<double>() >= low && value.get<double>() <= high)) {
     std::ostringstream rule;
     rule << "must be a number from " << low << " to " << high << ", not " << shorten(value);
     fail(key, rule.str());
   }
-  return value.get<float>();
+  return value.get<double>();
+}
+
+float Fields::real(const char* key, double low, double high) const {
+  return static_cast<float>(number(key, at(key), low, high));
 }
 
 std::vector<double> Fields::reals(const char* key, std::size_t count, double low, double high) const {
@@ -83,15 +86,8 @@ std::vector<double> Fields::reals(const char* key, std::size_t count, double low
   if (!values.is_array() || values.size() != count)
     fail(key, "must be a list of " + std::to_string(count) + " numbers, not " + shorten(values));
   std::vector<double> result;
-  for (std::size_t i = 0; i < count; ++i) {
-    if (!values[i].is_number() || !(values[i].get<double>() >= low && values[i].get<double>() <= high)) {
-      std::ostringstream rule;
-      rule << "must hold numbers from " << low << " to " << high << ", not " << shorten(values[i])
-           << " at place " << i;
-      fail(key, rule.str());
-    }
-    result.push_back(values[i].get<double>());
-  }
+  for (std::size_t i = 0; i < count; ++i)
+    result.push_back(number(key + ("[" + std::to_string(i) + "]"), values[i], low, high));
   return result;
 }
 

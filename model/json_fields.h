@@ -54,6 +54,7 @@ class Fields {
 
  private:
   const nlohmann::json& at(const char* key) const;
+  double number(const std::string& key, const nlohmann::json& value, double low, double high) const;
 
   const nlohmann::json& object_;
   std::string origin_;

@@ -20,6 +20,16 @@ constexpr std::int64_t kMostWords = 65'533;
   throw ModelError(origin + ": " + rule + "; pack the language model again (model/training/lm/pack.py)");
 }
 
+// How much a list has, which must be there and not be empty nor longer than `most`.
+std::int64_t length(const std::map<std::string, TensorView>& tensors, const char* name, const char* what,
+                    std::int64_t most, const std::string& origin) {
+  auto found = tensors.find(name);
+  if (found == tensors.end() || found->second.shape.size() != 1 || found->second.shape[0] < 1 ||
+      found->second.shape[0] > most)
+    fail(origin, tensor_text(name) + " must list the " + what + ", 1 to " + std::to_string(most));
+  return found->second.shape[0];
+}
+
 template <typename T>
 const T* column(const std::map<std::string, TensorView>& tensors, const char* name, DType type,
                 std::int64_t size, const std::string& origin) {
@@ -39,17 +49,13 @@ const T* column(const std::map<std::string, TensorView>& tensors, const char* na
 NGram::NGram(const std::filesystem::path& file, int vocab_size) : file_(file) {
   const std::string origin = file.string();
   const auto tensors = parse_safetensors(file_.bytes(), origin);
-  auto found = tensors.find("tokens");
-  if (found == tensors.end() || found->second.shape.size() != 1 || found->second.shape[0] < 1 ||
-      found->second.shape[0] > kMostNodes)
-    fail(origin, "tensor \"tokens\" must list the nodes, 1 to " + std::to_string(kMostNodes));
-  const std::int64_t nodes = found->second.shape[0];
+  const std::int64_t nodes = length(tensors, "tokens", "nodes", kMostNodes, origin);
   nodes_ = static_cast<std::int32_t>(nodes);
   if (vocab_size == kOverWords) {
     read_words(tensors, origin);
     vocab_size = static_cast<int>(words_.size()) + 2;  // and what is no word of the list
   }
-  const DType type = found->second.dtype == DType::U16 ? DType::U16 : DType::I16;
+  const DType type = tensors.at("tokens").dtype == DType::U16 ? DType::U16 : DType::I16;
   tokens_ = column<std::uint16_t>(tensors, "tokens", type, nodes, origin);
   first_child_ = column<std::int32_t>(tensors, "first_child", DType::I32, nodes + 1, origin);
   suffix_ = column<std::int32_t>(tensors, "suffix", DType::I32, nodes, origin);
@@ -62,11 +68,7 @@ NGram::NGram(const std::filesystem::path& file, int vocab_size) : file_(file) {
 }
 
 void NGram::read_words(const std::map<std::string, TensorView>& tensors, const std::string& origin) {
-  auto found = tensors.find("words");
-  if (found == tensors.end() || found->second.shape.size() != 1 || found->second.shape[0] < 1 ||
-      found->second.shape[0] > kMostWords)
-    fail(origin, "tensor \"words\" must list the words' hashes, 1 to " + std::to_string(kMostWords));
-  const std::int64_t count = found->second.shape[0];
+  const std::int64_t count = length(tensors, "words", "words' hashes", kMostWords, origin);
   words_ = {column<std::int64_t>(tensors, "words", DType::I64, count, origin),
             static_cast<std::size_t>(count)};
   if (std::adjacent_find(words_.begin(), words_.end(), std::greater_equal<>{}) != words_.end())

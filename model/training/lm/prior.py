@@ -8,7 +8,7 @@ import argparse
 import collections
 import json
 
-from synth.passages import opener
+from synth.passages import words_said
 from text import Tokens
 
 
@@ -22,10 +22,7 @@ def main():
     words = collections.Counter()
     for spec in a.jobs:
         path, copies = spec.rsplit(":", 1)
-        said = collections.Counter()
-        for line in opener(path):
-            said.update(line.rstrip("\n").split("\t")[4].split())
-        for word, times in said.items():
+        for word, times in words_said(path).items():
             words[word] += times * float(copies)
     counts = [0.0] * tokens.size
     for word, times in words.items():

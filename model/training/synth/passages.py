@@ -9,6 +9,7 @@ one. Numbers come from a generator, already spelled out. --join makes passages a
 a row with a file named by --avoid (the development and test sets), or is one of their sentences, is dropped.
 """
 import argparse
+import collections
 import lzma
 import random
 import re
@@ -31,6 +32,14 @@ TENS = "- - twenty thirty forty fifty sixty seventy eighty ninety".split()
 
 def opener(path):
     return (lzma.open if path.endswith(".xz") else open)(path, "rt", encoding="utf-8", errors="replace")
+
+
+def words_said(path):
+    """How often each word is in the TEXT, the fifth column, of jobs or packs."""
+    said = collections.Counter()
+    for line in opener(path):
+        said.update(line.rstrip("\n").split("\t")[4].split())
+    return said
 
 
 def sayable(word):

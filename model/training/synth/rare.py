@@ -11,7 +11,7 @@ import argparse
 import collections
 import re
 
-from synth.passages import opener
+from synth.passages import opener, words_said
 
 MOST = 40                                                  # words that are heard more often are no rare ones
 
@@ -53,8 +53,7 @@ def main():
     known = {re.sub(r"\(\d+\)$", "", line.split()[0]).upper() for line in opener(a.dictionary) if line.strip()}
     heard = collections.Counter()
     for path in a.jobs:
-        for line in opener(path):
-            heard.update(line.rstrip("\n").split("\t")[4].split())
+        heard.update(words_said(path))
     sentences = list({line.rstrip("\n").split("\t")[4]: None for line in opener(a.sentences)})
     sentences = [s.split() for s in sentences]
     had = sum(1 for w in known if heard[w] >= 20)
