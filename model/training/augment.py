@@ -17,13 +17,13 @@ INGREDIENTS = ("rooms", "noise", "channel", "tract", "masks")   # channel: micro
 
 
 def mix(pool, src, ints, fl, samples):
-    """-> rows (R, samples) float32. src (R, M) int64; ints (4, R, M) int32: taken, place, length; fl (2, R, M): rate, gain."""
+    """-> rows (R, samples) float32. src (R, M) int64; ints (4, R, M) int32: taken, place, length, fading; fl (2, R, M): rate, gain."""
     R, M = src.shape
     if pool.is_cuda or mix.host:
         out = torch.empty(R, samples, device=pool.device)
         p = native.ptr
-        native.check(native.library("host" if mix.host else "cuda").sw_mix(p(pool), p(src), p(ints[0]), p(ints[1]), p(ints[2]), p(fl[0]), p(fl[1]), p(out),
-                                                     R, samples, M, native.stream(pool)), "mix")
+        native.check(native.library("host" if mix.host else "cuda").sw_mix(p(pool), p(src), *map(p, (*ints, *fl)), p(out), R, samples, M,
+                                                                           native.stream(pool)), "mix")
         return out
     out = torch.zeros(R, samples)                          # without the kernel: by linear interpolation
     for b in range(R):
@@ -35,7 +35,8 @@ def mix(pool, src, ints, fl, samples):
                 j = (i + 1).clamp(max=int(ints[0, b, m]) - 1)
                 x = pool[src[b, m]:src[b, m] + int(ints[0, b, m])].float()
                 k = int(ints[1, b, m])
-                out[b, k:k + n] += (x[i] + (x[j] - x[i]) * (at - i)) * float(fl[1, b, m]) / 32768
+                ramp = ((torch.minimum(torch.arange(n), n - 1 - torch.arange(n)) + 0.5) / max(int(ints[3, b, m]), 0.5)).clamp(max=1)   # 1 where nothing fades
+                out[b, k:k + n] += (x[i] + (x[j] - x[i]) * (at - i)) * ramp * float(fl[1, b, m]) / 32768
     return out
 
 

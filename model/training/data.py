@@ -1,10 +1,13 @@
 """Speech in memory, and rows made of it.
 
 A set is a folder: Opus packs with packs.tsv (pack, start second, seconds, speaker, TEXT), or w*.pcm of int16 samples, each with
-its w*.tsv (id, first sample, samples, TEXT, speaker; from synthesis also where each word ends, in samples from the first, by
+its w*.tsv (id, first sample, samples, TEXT, speaker; from synthesis and align.py also where each word ends, in samples from the first, by
 commas), as prepare.py and synth/synth.py write them. All of it lies in one pool of int16 samples on the training device. Training
 sees rows of one fixed length, each a little stream: leading silence or none, whole utterances one after another with pauses
 between, a tail of silence. So there is one shape, no padding, and a stream of many sentences is what the model knows.
+
+Real utterances whose words' ends are known are also cut up and put together anew: half of their phrases give way to phrases of others of
+the set, so that no sentence can be known by heart (after aligned data augmentation: Lam et al. 2021).
 """
 import contextlib
 import glob
@@ -22,7 +25,8 @@ import torch
 from network import Encoder
 
 RATE = 16000
-STRETCHES = 14                                             # at most so many utterances in a row
+STRETCHES = 40                                             # at most so many utterances and phrases of utterances in a row
+FADE = RATE // 100                                         # samples in which one phrase gives way to the next
 
 
 def decode(path):
@@ -73,7 +77,8 @@ def read_set(folder, threads=8):
 
 
 class Pool:
-    """Utterance i: samples first[i] to first[i] + count[i], pieces ids[i], of the set which[i], said by speaker[i]."""
+    """Utterance i: samples first[i] to first[i] + count[i], pieces ids[i], of the set which[i], said by speaker[i]. words[i], of real
+    utterances whose words' ends are known: (their ends in samples from the first, the pieces of each, gain to the set's level)."""
 
     def __init__(self, sets, tokens, device, synthetic=(), spare=0.0):
         """sets: [(name, folder, share)]: the part of what is heard that comes from the set. synthetic: names. spare: hours that
@@ -83,7 +88,7 @@ class Pool:
         self.synthetic = np.asarray([n in synthetic for n in self.names])
         self.hours, self.level = [0.0] * len(sets), [0.05] * len(sets)
         self.first, self.count, self.which = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64)
-        self.ids, self.speaker = [], []
+        self.ids, self.speaker, self.words = [], [], []
         read = [read_set(folder) for _, folder, _ in sets]
         room = sum(len(p) for parts, _ in read for p in parts) + int(spare * 3600 * RATE)
         self.samples, self.used = torch.zeros(room + RATE, dtype=torch.int16, device=device), 0
@@ -96,8 +101,8 @@ class Pool:
         starts = np.cumsum([0] + [len(p) for p in parts])
         if self.used + int(starts[-1]) + RATE > len(self.samples):
             raise ValueError(f"{starts[-1] / RATE / 3600:.2f} h more of {self.names[k]}: no room")
-        first, count, ids, speaker, energy = [], [], [], [], []
-        for i, (at, n, text, who, _) in enumerate(rows):
+        first, count, ids, speaker, words, energy = [], [], [], [], [], []
+        for i, (at, n, text, who, ends) in enumerate(rows):
             t = self.tokens.encode(" ".join(text.upper().split()))
             if not 0.35 * RATE <= n <= 22 * RATE or not t or len(t) > 120 or len(t) > 0.75 * n / 640:
                 continue
@@ -105,10 +110,13 @@ class Pool:
             count.append(n)
             ids.append(np.asarray(t, np.int32))
             speaker.append(who)
-            if len(energy) < 300 and i % 7 == 0:
+            each = [self.tokens.encode(w) for w in text.upper().split()] if ends and not self.synthetic[k] else []
+            known = len(each) == len(ends or []) and sum(each, []) == t
+            if len(energy) < 300 and i % 7 == 0 or known:
                 j = np.searchsorted(starts, at, "right") - 1
                 x = parts[j][at - starts[j]:at - starts[j] + n].astype(np.float32)
                 energy.append(float(np.sqrt((x * x).mean() + 1.0)) / 32768)
+            words.append((ends, each, energy[-1]) if known else None)
         for p in parts:
             with warnings.catch_warnings():                # a read-only map is fine: nothing writes to it
                 warnings.simplefilter("ignore")
@@ -116,11 +124,12 @@ class Pool:
             self.used += len(p)
         if energy and not self.hours[k]:
             self.level[k] = float(np.median(energy))
+        words = [w and (w[0], w[1], self.level[k] / w[2]) for w in words]
         self.hours[k] += sum(count) / RATE / 3600
         new = np.arange(len(self.ids), len(self.ids) + len(ids))
         self.first, self.count = np.append(self.first, np.asarray(first, np.int64)), np.append(self.count, np.asarray(count, np.int64))
         self.which = np.append(self.which, np.full(len(ids), k))
-        self.speaker = self.speaker + speaker
+        self.speaker, self.words = self.speaker + speaker, self.words + words
         self.ids = self.ids + ids                          # last: what is counted by it has all the rest
         return new
 
@@ -136,12 +145,17 @@ class Pool:
 class Rows:
     """Plans batches of rows, endlessly, in a thread of its own."""
 
-    def __init__(self, pool, rows, frames, labels, seed, plain=False):
-        self.pool, self.rows, self.frames, self.labels, self.plain = pool, rows, frames, labels, plain
+    def __init__(self, pool, rows, frames, labels, seed, plain=False, anew=0.0):
+        """anew: of the utterances whose words' ends are known, so many are put together anew."""
+        self.pool, self.rows, self.frames, self.labels, self.plain, self.anew = pool, rows, frames, labels, plain, anew
         self.samples = Encoder.samples(frames)
         self.r = random.Random(seed)
         self.by_set = [np.nonzero(pool.which == k)[0] for k in range(len(pool.names))]
         self.order = [[] for _ in pool.names]
+        self.cut = [[int(i) for i in numbers if pool.words[i]] for numbers in self.by_set]
+        self.same = {}                                     # (set, speaker): the utterances that can be cut
+        for i in sum(self.cut, []):
+            self.same.setdefault((pool.which[i], pool.speaker[i]), []).append(i)
         self.added = queue.SimpleQueue()                   # (set, numbers) of what the pool has got since
         self.weigh()
         self.kept = []                                     # utterances that did not fit where they came up
@@ -180,33 +194,71 @@ class Rows:
             self.order[k] = o
         return self.order[k].pop()
 
-    def play(self, i):
-        """How utterance i is played this time: first sample, samples of the pool, rate, samples in the row."""
-        r, pool = self.r, self.pool
-        at, n = int(pool.first[i]), int(pool.count[i])
-        if self.plain:
-            return at, n, 1.0, n
-        tts = pool.synthetic[pool.which[i]]
-        cut = 0.2 if tts else 0.08
-        if n > RATE:
-            if r.random() < 0.4:
-                c = int(r.uniform(0, cut) * RATE)
-                at, n = at + c, n - c
-            if r.random() < 0.4:
-                n -= int(r.uniform(0, cut * 0.7) * RATE)
+    def tempo(self, synthetic, seconds, pieces):
+        """How much faster than it was said, so many pieces in so many seconds, it is played this time."""
+        r = self.r
         x = r.random()
-        if tts:
+        if synthetic:
             q = 1.0 if x < 0.2 else r.uniform(1.12, 1.38) if x > 0.86 else min(1.25, max(0.8, r.gauss(1.0, 0.09)))
         else:
             q = 1.0 if x < 0.3 else min(1.2, max(0.84, r.gauss(1.0, 0.07)))
-        q = max(min(q, 10.5 * n / RATE / len(pool.ids[i])), 0.8)    # nobody says more than ten tokens a second
-        return at, n, q, int(n / q)
+        return max(min(q, 10.5 * seconds / pieces), 0.8)   # nobody says more than ten pieces a second
+
+    def play(self, i):
+        """How utterance i is played this time: [stretch], pieces, samples in the row. A stretch: first sample, samples of the pool, rate,
+        place from the utterance's first, samples in the row, samples of fading, gain."""
+        r, pool = self.r, self.pool
+        if pool.words[i] and r.random() < self.anew:
+            return self.put_together(i)
+        at, n, q = int(pool.first[i]), int(pool.count[i]), 1.0
+        if not self.plain:
+            tts = pool.synthetic[pool.which[i]]
+            cut = 0.2 if tts else 0.08
+            if n > RATE:
+                if r.random() < 0.4:
+                    c = int(r.uniform(0, cut) * RATE)
+                    at, n = at + c, n - c
+                if r.random() < 0.4:
+                    n -= int(r.uniform(0, cut * 0.7) * RATE)
+            q = self.tempo(tts, n / RATE, len(pool.ids[i]))
+        return [(at, n, q, 0, int(n / q), 0, 1.0)], pool.ids[i], int(n / q)
+
+    def put_together(self, i):
+        """Utterance i, half of its phrases (two words, more or fewer) replaced by as long ones of others, each played its own way; of the
+        same speaker, half of them."""
+        r, pool = self.r, self.pool
+        out, ids, pos, at = [], [], 0, 0
+        own = self.tempo(False, pool.count[i] / RATE, len(pool.ids[i]))
+        said = len(pool.words[i][0])
+        while at < said and len(out) < STRETCHES // 2:
+            n = 1
+            while n < 6 and r.random() < 0.55:
+                n += 1
+            n = min(n, said - at)
+            j, k = i, at
+            if r.random() < 0.5:
+                j = r.choice(self.same[pool.which[i], pool.speaker[i]] if r.random() < 0.5 else self.cut[pool.which[i]])
+                n = min(n, len(pool.words[j][0]))
+                k = r.randrange(len(pool.words[j][0]) - n + 1)
+            at += n
+            ends, each, gain = pool.words[j]
+            pieces = sum(each[k:k + n], [])
+            begin, end = (max(0, ends[k - 1] - FADE // 2) if k else 0), min(int(pool.count[j]), ends[k + n - 1] + FADE // 2)
+            if end - begin < 0.05 * RATE * len(pieces):        # nobody says them so fast: badly aligned
+                continue
+            q = own if j == i else self.tempo(False, (end - begin) / RATE, len(pieces))
+            long = int((end - begin) / q)
+            place = max(0, pos - FADE)
+            out.append((int(pool.first[j]) + begin, end - begin, q, place, long, FADE, gain * 10 ** (r.uniform(-2, 2) / 20)))
+            ids += pieces
+            pos = place + long
+        return out, np.asarray(ids, np.int32), pos
 
     def plan(self):
         r, pool, S = self.r, self.pool, self.samples
         R, M = self.rows, STRETCHES
         src = np.zeros((R, M), np.int64)
-        ints = np.zeros((4, R, M), np.int32)               # samples of the pool, place in the row, samples in it, spare
+        ints = np.zeros((4, R, M), np.int32)               # samples of the pool, place in the row, samples in it, of them fading at either end
         fl = np.ones((2, R, M), np.float32)                # rate, gain
         labels = np.zeros((R, self.labels), np.int32)
         lens = np.zeros(R, np.int32)
@@ -228,8 +280,8 @@ class Rows:
                         i = self.kept.pop(r.randrange(len(self.kept)))
                     else:
                         i = self.draw()
-                    at, n, q, out = self.play(i)
-                    if pos + out <= end and lens[b] + len(pool.ids[i]) <= self.labels:
+                    stretches, ids, out = self.play(i)
+                    if pos + out <= end and lens[b] + len(ids) <= self.labels and m + len(stretches) <= M:
                         got = i
                         break
                     if len(self.kept) < 200:
@@ -237,16 +289,15 @@ class Rows:
                 if got is None:
                     break
                 k = pool.which[i]
-                src[b, m] = at
-                ints[0, b, m], ints[1, b, m], ints[2, b, m] = n, pos, out
-                fl[0, b, m] = q
-                fl[1, b, m] = 0.05 / max(pool.level[k], 1e-3) * 10 ** (r.uniform(-4, 4) / 20)
-                labels[b, lens[b]:lens[b] + len(pool.ids[i])] = pool.ids[i]
-                lens[b] += len(pool.ids[i])
+                level = 0.05 / max(pool.level[k], 1e-3) * 10 ** (r.uniform(-4, 4) / 20)
+                for at, n, q, place, long, fade, gain in stretches:
+                    src[b, m], ints[:, b, m], fl[:, b, m] = at, (n, pos + place, long, fade), (q, level * gain)
+                    m += 1
+                labels[b, lens[b]:lens[b] + len(ids)] = ids
+                lens[b] += len(ids)
                 active[b] += out
                 x = r.random()
                 pos += out + int(RATE * (r.uniform(0.02, 0.35) if x < 0.5 else r.uniform(0.35, 1.2) if x < 0.88 else r.uniform(1.2, 5)))
-                m += 1
                 if not pool.synthetic[k] and i + 1 < len(pool.ids) and pool.speaker[i + 1] == pool.speaker[i] and r.random() < 0.4:
                     follow = i + 1                         # the same speaker goes on
         return src, ints, fl, labels, lens, active

@@ -440,8 +440,9 @@ def main():
         sets.append(("synthetic", a.synthetic.format(rank=rank), conf["sets"]["synthetic"]))
     pool = Pool(sets, tokens, dev, synthetic=("synthetic", "flite"), spare=a.more_hours if a.more else 0)
     out("speech:", pool.summary())
+    out(f"{sum(w is not None for w in pool.words)} utterances can be put together anew, {cfg['anew']:.0%} of the time")
     devs = [(os.path.basename(d.rstrip("/")), load(d)) for d in a.dev] if rank == 0 else []
-    rows = Rows(pool, cfg["rows"], cfg["frames"], cfg["labels"], seed=a.seed * 1000 + rank)
+    rows = Rows(pool, cfg["rows"], cfg["frames"], cfg["labels"], seed=a.seed * 1000 + rank, anew=cfg["anew"])
     torch.manual_seed(a.seed * 1000 + rank)
     np.random.seed(rank)
     found = sorted(glob.glob(os.path.join(glob.escape(a.noise), "*"))) if a.noise else []

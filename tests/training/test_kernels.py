@@ -118,3 +118,7 @@ def test_mix(device):
     k = torch.arange(100, 480).double()
     want = 0.5 * torch.sin(2 * torch.pi * 0.05 * (2000 + 1.2 * k)) * 10000 / 32768
     assert (out[1100:1480] - want).abs().max() < 1e-3
+    ints = to([[[400, 400]], [[0, 240]], [[400, 400]], [[160, 160]]]).int()              # one sine, cut in two that fade into each other
+    out = augment.mix(pool, to([[0, 240]]), ints, to([[[1.0, 1.0]], [[1.0, 1.0]]]), 640).cpu()[0]
+    assert torch.allclose(out[160:480], pool[160:480].cpu().float() / 32768, atol=1e-4)
+    assert out[0].abs() < 1e-6 and 0 < out[5].abs() < pool[5].abs().item() / 32768 * 0.1

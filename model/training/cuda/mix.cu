@@ -1,5 +1,6 @@
 // Rows of training audio out of one long pool of int16 samples: every row is a few stretches of the pool, each played at a
-// rate of its own through a windowed sinc (above 1: faster and higher) and at a gain of its own, laid one after another.
+// rate of its own through a windowed sinc (above 1: faster and higher) and at a gain of its own, laid one after another. `fade`: samples over
+// which a stretch comes and goes, by straight lines: two that lie so far over each other add up to one.
 #include "launch.h"
 
 namespace {
@@ -7,8 +8,9 @@ namespace {
 constexpr float kHalf = 10.f;  // zero crossings of the sinc on either side
 
 __global__ void mix_rows(const int16_t* __restrict__ pool, const long* __restrict__ src, const int* __restrict__ slen,
-                         const int* __restrict__ dst, const int* __restrict__ dlen, const float* __restrict__ rate,
-                         const float* __restrict__ gain, float* __restrict__ out, int samples, int stretches) {
+                         const int* __restrict__ dst, const int* __restrict__ dlen, const int* __restrict__ fade,
+                         const float* __restrict__ rate, const float* __restrict__ gain, float* __restrict__ out, int samples,
+                         int stretches) {
   const int i = blockIdx.x * blockDim.x + threadIdx.x, r = blockIdx.y;
   if (i >= samples) return;
   float sum = 0.f;
@@ -29,6 +31,7 @@ __global__ void mix_rows(const int16_t* __restrict__ pool, const long* __restric
       const float s = x > -1e-4f && x < 1e-4f ? 1.f : sinpif(x) / (3.14159265f * x);
       v += static_cast<float>(p[mid + j]) * w * s;
     }
+    if (fade[m] > 0) v *= fminf(1.f, (min(k, dlen[m] - 1 - k) + 0.5f) / fade[m]);
     sum += v * c * gain[m] * (1.f / 32768.f);
   }
   out[static_cast<long>(r) * samples + i] = sum;
@@ -36,9 +39,9 @@ __global__ void mix_rows(const int16_t* __restrict__ pool, const long* __restric
 
 }  // namespace
 
-extern "C" int sw_mix(const int16_t* pool, const long* src, const int* slen, const int* dst, const int* dlen, const float* rate,
-                      const float* gain, float* out, int rows, int samples, int stretches, Stream stream) {
-  LAUNCH(mix_rows, dim3((samples + 255) / 256, rows), 256, stream, pool, src, slen, dst, dlen, rate, gain, out, samples,
+extern "C" int sw_mix(const int16_t* pool, const long* src, const int* slen, const int* dst, const int* dlen, const int* fade,
+                      const float* rate, const float* gain, float* out, int rows, int samples, int stretches, Stream stream) {
+  LAUNCH(mix_rows, dim3((samples + 255) / 256, rows), 256, stream, pool, src, slen, dst, dlen, fade, rate, gain, out, samples,
          stretches);
   return LAST_ERROR();
 }
