@@ -117,29 +117,6 @@ def correct(said, read):
     return right
 
 
-def viterbi(log_probs, tokens, blank=0):
-    """The likeliest CTC path (frames, vocab) through `tokens`: first and last frame of each (Graves et al. 2006, section 4.1)."""
-    states = [blank]
-    for t in tokens:
-        states += [t, blank]
-    S, T = len(states), len(log_probs)
-    score, back = np.full((T, S), -np.inf), np.zeros((T, S), int)
-    score[0, :2] = log_probs[0, states[:2]]
-    for t in range(1, T):
-        for s in range(S):
-            step = 3 if s > 1 and states[s] != blank and states[s] != states[s - 2] else 2
-            before = [score[t - 1, s - k] if s >= k else -np.inf for k in range(step)]
-            k = int(np.argmax(before))
-            score[t, s], back[t, s] = before[k] + log_probs[t, states[s]], k
-    s = S - 1 if score[-1, -1] > score[-1, -2] else S - 2
-    frames = [[] for _ in tokens]
-    for t in range(T - 1, -1, -1):
-        if s % 2:
-            frames[s // 2].insert(0, t)
-        s -= back[t, s]
-    return [(f[0], f[-1]) for f in frames]
-
-
 def median_error(pairs, shift=0.0):
     return float(np.median(np.abs(np.array([out - true for true, out in pairs]) + shift)))
 
@@ -171,28 +148,27 @@ def alignment(a, utterances, read):
     import torch
     import export
     import features
-    from network import Encoder
+    from align import HOP, MIDDLE, viterbi
     from text import Tokens
     net, cfg, _ = export.read(a.model)
     tokens = Tokens(os.path.join(os.path.dirname(os.path.abspath(__file__)), "tokenizer.model"))
-    offset, hop = (Encoder.samples(1) - 640) / 2 / RATE, 640 / RATE
     begins, ends = [], []
     step = max(1, len(utterances) // a.align)
     for (samples, text, _), words in list(zip(utterances, read))[::step][:a.align]:
         x = torch.from_numpy(np.concatenate([samples, np.zeros(export.TAIL, np.int16)])).float() / 32768
         with torch.no_grad():
-            z = net(net.normalise(features.log_mel(x)[None]))[0][0].log_softmax(-1).numpy()
+            z = net(net.normalise(features.log_mel(x)[None]))[0].log_softmax(-1)
         said = text.split()
         parts = [tokens.encode(w) for w in said]
-        spans = viterbi(z, [t for p in parts for t in p])
+        (_, spans), = viterbi(z, [z.shape[1]], [sum(parts, [])])
         at = np.cumsum([0] + [len(p) for p in parts])
         for i, j in matched([w.lower() for w in said], [w["word"] for w in words]):
-            begins.append((spans[at[i]][0] * hop + offset, words[j]["start"]))
-            ends.append(((spans[at[i + 1] - 1][1] + 1) * hop + offset, words[j]["end"]))
+            begins.append((spans[at[i]][0] * HOP + MIDDLE, words[j]["start"]))
+            ends.append(((spans[at[i + 1] - 1][1] + 1) * HOP + MIDDLE, words[j]["end"]))
     print(f"\nforced alignment, {len(begins)} words of {a.align} utterances: median distance {1000 * median_error(begins):.0f} ms "
           f"(begin), {1000 * median_error(ends):.0f} ms (end); the same frame for "
-          f"{100 * np.mean([abs(x - y) < hop / 2 for x, y in begins]):.1f} % and "
-          f"{100 * np.mean([abs(x - y) < hop / 2 for x, y in ends]):.1f} %")
+          f"{100 * np.mean([abs(x - y) < HOP / 2 for x, y in begins]):.1f} % and "
+          f"{100 * np.mean([abs(x - y) < HOP / 2 for x, y in ends]):.1f} %")
 
 
 def logit(p):
