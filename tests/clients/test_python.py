@@ -149,6 +149,22 @@ def test_missed_finals_are_recovered(shared_daemon, link, quilter, transcribed):
     assert sidewinder.transcript(finals) == transcribed("quilter.flac")
 
 
+def test_what_ends_right_after_a_lost_connection_is_heard(shared_daemon, link, quilter):
+    """The subscription is there again as soon as the connection is, also while there is more to take of what came before."""
+    results = link(shared_daemon.results)
+    with listen(shared_daemon, "reconnected", address=results.address) as listener:
+        with sender(shared_daemon, "reconnected") as one:
+            one.send(quilter)
+            one.flush(timeout=LONG)
+            events = [listener.receive(timeout=LONG)]
+            results.cut()
+            results.mend()
+            time.sleep(2)  # by then it has connected again
+            events.append(listener.receive(timeout=LONG))
+        events += until_closed(listener, "reconnected")
+    assert isinstance(events[-1], sidewinder.Closed) and of(events, sidewinder.Final)
+
+
 def test_stream_missed_altogether(shared_daemon, link, quilter, transcribed):
     """Opened and closed while the connection was lost."""
     results = link(shared_daemon.results)

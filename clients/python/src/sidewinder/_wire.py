@@ -171,6 +171,8 @@ class Connection:
                 self.lost = self.lost or self.connections > 0
             elif kind == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self.connections += 1
+                # Subscriptions are sent again only once libzmq looks after the socket, and taking a message that waits is not that.
+                self.socket.getsockopt(zmq.EVENTS)
             else:
                 self._refuse(kind)
 
