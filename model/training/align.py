@@ -69,7 +69,7 @@ def viterbi(log_probs, frames, tokens, blank=0):
 
 
 def quietest(samples, begin, end):
-    """The middle of the quietest 25 ms that begin and end lie about (all in samples)."""
+    """The middle, between begin and end, of the quietest 25 ms (all in samples)."""
     n = RATE // 40
     at = np.arange(max(0, begin - n // 2), max(begin, min(len(samples) - n, end - n // 2)) + 1, 32)
     power = np.cumsum(np.concatenate([[0.0], samples.astype(np.float64) ** 2]))
