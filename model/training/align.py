@@ -8,7 +8,6 @@ that the likeliest path of the model's CTC gives, moved by the model's "begin_sh
 model hardly believes keep nothing there.
 """
 import argparse
-import glob
 import json
 import os
 
@@ -16,8 +15,8 @@ import numpy as np
 import torch
 
 import export
-from data import RATE
-from features import log_mel, mel_bank
+from data import RATE, samples_of, tables
+from evaluate import batches
 from network import Encoder
 from text import Tokens
 
@@ -89,21 +88,14 @@ def word_ends(samples, words, spans, shifts):
     return [*ends, len(samples)]
 
 
-@torch.no_grad()
-def align(net, tokens, utterances, shifts, device, seconds=400.0):
+def align(net, tokens, utterances, shifts, device):
     """utterances: [(int16 samples, TEXT)] -> for each the ends of its words in samples, or None."""
-    bank, out = mel_bank().float().to(device), [None] * len(utterances)
     said = [[tokens.encode(w) for w in text.split()] for _, text in utterances]
-    order = sorted((i for i in range(len(utterances)) if said[i]), key=lambda i: -len(utterances[i][0]))
-    while order:
-        n = max(1, int(seconds * RATE / (len(utterances[order[0]][0]) + export.TAIL)))
-        part, order = order[:n], order[n:]
-        x = torch.zeros(len(part), len(utterances[part[0]][0]) + export.TAIL, dtype=torch.int16)
-        for j, i in enumerate(part):
-            x[j, :len(utterances[i][0])] = torch.from_numpy(np.array(utterances[i][0]))
-        z = net(net.normalise(log_mel(x.to(device).float() / 32768, bank)))[0].float().log_softmax(-1)
-        frames = [Encoder.frames(len(utterances[i][0]) + export.TAIL) for i in part]
-        for i, (belief, spans) in zip(part, viterbi(z, frames, [sum(said[i], []) for i in part])):
+    some = [i for i, words in enumerate(said) if words]
+    out = [None] * len(utterances)
+    for part, logits, frames in batches(net, [np.array(utterances[i][0]) for i in some], device, seconds=400.0):
+        part = [some[j] for j in part]
+        for i, (belief, spans) in zip(part, viterbi(logits.float().log_softmax(-1), frames, [sum(said[i], []) for i in part])):
             if belief > BELIEF * len(spans):
                 out[i] = word_ends(utterances[i][0], [len(w) for w in said[i]], spans, shifts)
     return out
@@ -122,12 +114,11 @@ def main():
     shifts = config["words"]["begin_shift"], config["words"]["end_shift"]
     tokens = Tokens(os.path.join(os.path.dirname(os.path.abspath(__file__)), "tokenizer.model"))
     for folder in a.sets:
-        tables = sorted(glob.glob(os.path.join(glob.escape(folder), "w*.tsv")))
-        if not tables:
+        if not tables(folder):
             raise SystemExit(f"align.py: {folder}: no w*.tsv; prepare.py makes them")
         done = total = 0
-        for table in tables:
-            pcm = np.memmap(table[:-4] + ".pcm", np.int16, "r") if os.path.getsize(table[:-4] + ".pcm") else np.zeros(0, np.int16)
+        for table in tables(folder):
+            pcm = samples_of(table)
             with open(table, encoding="utf-8") as f:
                 rows = [line.rstrip("\n").split("\t")[:5] for line in f]
             ends = align(net, tokens, [(pcm[int(r[1]):int(r[1]) + int(r[2])], r[3]) for r in rows], shifts, a.device)

@@ -6,7 +6,6 @@ SET: w*.pcm and w*.tsv (prepare.py, synth/synth.py); OUT gets the same tables an
 time sound like after 16, 24, 32 or 40 kbit/s; and a file `ready`, once it is whole (train.py --more). --parts: so many of SET's files.
 """
 import argparse
-import glob
 import io
 import os
 import random
@@ -15,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 
-from data import RATE
+from data import RATE, tables
 
 PIECE = 600 * RATE                                         # samples
 KBITS = (16, 24, 24, 24, 32, 40)                           # below 32 LAME leaves out what is above 5.5 kHz
@@ -51,12 +50,12 @@ def main():
     ap.add_argument("--parts", type=int)
     ap.add_argument("--jobs", type=int, default=os.cpu_count())
     a = ap.parse_args()
-    tables = sorted(glob.glob(os.path.join(glob.escape(a.set), "w*.tsv")))[:a.parts]
-    if not tables:
+    parts = tables(a.set)[:a.parts]
+    if not parts:
         raise SystemExit(f"coded.py: {a.set}: no w*.tsv; prepare.py and synth/synth.py make them")
     os.makedirs(a.out, exist_ok=True)
     draw, jobs = random.Random(1), []
-    for table in tables:
+    for table in parts:
         source, out = table[:-4] + ".pcm", os.path.join(a.out, os.path.basename(table)[:-4] + ".pcm")
         n = os.path.getsize(source) // 2
         with open(out, "wb") as f:
@@ -64,7 +63,7 @@ def main():
         jobs += [(source, out, at, min(PIECE, n - at), draw.choice(KBITS)) for at in range(0, n, PIECE)]
     with ProcessPoolExecutor(a.jobs) as pool:
         list(pool.map(piece, jobs))
-    for table in tables:
+    for table in parts:
         shutil.copy(table, a.out)
     open(os.path.join(a.out, "ready"), "w").close()
     print(f"{a.out}: {sum(j[3] for j in jobs) / RATE / 3600:.2f} h")

@@ -54,12 +54,23 @@ def find_sets(speech, shares):
     return found
 
 
+def tables(folder):
+    """The folder's w*.tsv, in order."""
+    return sorted(glob.glob(os.path.join(glob.escape(folder), "w*.tsv")))
+
+
+def samples_of(table):
+    """The int16 samples that a w*.tsv tells of."""
+    pcm = table[:-len(".tsv")] + ".pcm"
+    return np.memmap(pcm, dtype=np.int16, mode="r") if os.path.getsize(pcm) else np.zeros(0, np.int16)
+
+
 def read_set(folder, threads=8):
     """-> samples (int16), [(first sample, samples, TEXT, speaker, ends of words in samples or None)]"""
     if glob.glob(os.path.join(folder, "*.pcm")):
         parts, rows, base = [], [], 0
-        for t in sorted(glob.glob(os.path.join(folder, "w*.tsv"))):
-            pcm = np.memmap(t[:-4] + ".pcm", dtype=np.int16, mode="r") if os.path.getsize(t[:-4] + ".pcm") else np.zeros(0, np.int16)
+        for t in tables(folder):
+            pcm = samples_of(t)
             for line in open(t, encoding="utf-8"):
                 p = line.rstrip("\n").split("\t")
                 if len(p) >= 4 and int(p[1]) + int(p[2]) <= len(pcm):
@@ -145,9 +156,9 @@ class Pool:
 class Rows:
     """Plans batches of rows, endlessly, in a thread of its own."""
 
-    def __init__(self, pool, rows, frames, labels, seed, plain=False, anew=0.0):
+    def __init__(self, pool, rows, frames, labels, seed, anew=0.0):
         """anew: of the utterances whose words' ends are known, so many are put together anew."""
-        self.pool, self.rows, self.frames, self.labels, self.plain, self.anew = pool, rows, frames, labels, plain, anew
+        self.pool, self.rows, self.frames, self.labels, self.anew = pool, rows, frames, labels, anew
         self.samples = Encoder.samples(frames)
         self.r = random.Random(seed)
         self.by_set = [np.nonzero(pool.which == k)[0] for k in range(len(pool.names))]
@@ -210,17 +221,16 @@ class Rows:
         r, pool = self.r, self.pool
         if pool.words[i] and r.random() < self.anew:
             return self.put_together(i)
-        at, n, q = int(pool.first[i]), int(pool.count[i]), 1.0
-        if not self.plain:
-            tts = pool.synthetic[pool.which[i]]
-            cut = 0.2 if tts else 0.08
-            if n > RATE:
-                if r.random() < 0.4:
-                    c = int(r.uniform(0, cut) * RATE)
-                    at, n = at + c, n - c
-                if r.random() < 0.4:
-                    n -= int(r.uniform(0, cut * 0.7) * RATE)
-            q = self.tempo(tts, n / RATE, len(pool.ids[i]))
+        at, n = int(pool.first[i]), int(pool.count[i])
+        tts = pool.synthetic[pool.which[i]]
+        cut = 0.2 if tts else 0.08
+        if n > RATE:
+            if r.random() < 0.4:
+                c = int(r.uniform(0, cut) * RATE)
+                at, n = at + c, n - c
+            if r.random() < 0.4:
+                n -= int(r.uniform(0, cut * 0.7) * RATE)
+        q = self.tempo(tts, n / RATE, len(pool.ids[i]))
         return [(at, n, q, 0, int(n / q), 0, 1.0)], pool.ids[i], int(n / q)
 
     def put_together(self, i):
@@ -268,7 +278,7 @@ class Rows:
             pos = 0 if x < 0.3 else int(RATE * (r.uniform(0, 0.4) if x < 0.6 else r.uniform(0.4, 2.2)))
             end = S - int(RATE * r.uniform(0.35, 0.8))
             m = 0
-            if r.random() < 0.03 and not self.plain:       # nobody speaks
+            if r.random() < 0.03:                          # nobody speaks
                 continue
             follow = None
             while m < M and pos < end - RATE // 2:

@@ -43,9 +43,9 @@ def load(folder, limit=None):
 
 
 @torch.no_grad()
-def best_tokens(net, waves, device, seconds=1600.0):
-    """waves: int16 arrays -> the best token of every frame, a list a wave. Batches of so many seconds, padded, like with like."""
-    out = [[]] * len(waves)
+def batches(net, waves, device, seconds=1600.0):
+    """waves: int16 arrays; batches of so many seconds, padded, like with like -> of each: which waves, their logits (waves, frames,
+    vocabulary), how many frames each has."""
     order = sorted(range(len(waves)), key=lambda i: -len(waves[i]))
     bank = mel_bank().float().to(device)
     at = 0
@@ -58,9 +58,16 @@ def best_tokens(net, waves, device, seconds=1600.0):
         for j, i in enumerate(part):
             x[j, :len(waves[i])] = torch.from_numpy(waves[i])
         f = net.normalise(log_mel(x.to(device).float() / 32768, bank))
-        best = net(f)[0].argmax(-1).cpu().numpy()
+        yield part, net(f)[0], [Encoder.frames(len(waves[i]) + export.TAIL) for i in part]
+
+
+def best_tokens(net, waves, device):
+    """waves: int16 arrays -> the best token of every frame, a list a wave."""
+    out = [[]] * len(waves)
+    for part, logits, frames in batches(net, waves, device):
+        best = logits.argmax(-1).cpu().numpy()
         for j, i in enumerate(part):
-            out[i] = best[j, :Encoder.frames(len(waves[i]) + export.TAIL)].tolist()
+            out[i] = best[j, :frames[j]].tolist()
     return out
 
 

@@ -30,9 +30,9 @@ CASUAL = [(re.compile(p), to, likely) for p, to, likely in (
     (r"(?<=[nslkfpʃʧzvð])[td](?= [^hˈˌ" + VOWEL[1:] + ")", "", 0.7),     # last night, and then
     (r"d j(?=" + MARK + "[uəɔ])", "ʤ ", 0.5),               # would you
     (r"t j(?=" + MARK + "[uəɔ])", "ʧ ", 0.5),
-    (r"n(?= [ˈˌ]?[pbm])", "m", 0.5),                        # in Paris
-    (r"n(?= [ˈˌ]?[kɡ])", "ŋ", 0.5),
-    (r"s(?= [ˈˌ]?[ʃj])", "ʃ", 0.4),
+    (r"n(?= " + MARK + "[pbm])", "m", 0.5),                 # in Paris
+    (r"n(?= " + MARK + "[kɡ])", "ŋ", 0.5),
+    (r"s(?= " + MARK + "[ʃj])", "ʃ", 0.4),
     (r"(?<=" + VOWEL + ")t(?=" + VOWEL + ")", "T", 0.4),    # water
     (r"(?<=[ɪi])ŋ" + END, "n", 0.3),
     (r"(?<=[pbtdkɡfvszʃmn])ə(?=[ln]" + VOWEL + ")", "", 0.4),  # fam(i)ly
