@@ -33,6 +33,7 @@ struct Arguments {
   std::string device;
   std::string stream;
   std::string pace = "real_time";
+  std::string hotwords;
   int channel = 0;
   bool off = false;
   bool end = false;
@@ -171,8 +172,9 @@ void show_stats(const Json& answer) {
 
 int ask(const Arguments& arguments, const Json& message, const std::string& answer, Show show) {
   zmq::context_t context(1);
-  const Json reply =
-      request(context, arguments.addresses.control, arguments.addresses.load_keys(), message, answer);
+  const Json reply = exchange(context, arguments.addresses.control, arguments.addresses.load_keys(), message,
+                              std::as_bytes(std::span(arguments.hotwords)), answer)
+                         .header;
   if (arguments.json)
     std::printf("%s\n", reply.dump().c_str());
   else
@@ -329,6 +331,7 @@ void add_ctl_command(CLI::App& app, std::function<int()>& run) {
   open->add_option("--channel", arguments->channel, "Take this channel, from 1 (default: all mixed)")
       ->check(CLI::Range(1, 1024).description(""))
       ->type_name("N");
+  add_hotwords_option(*open, arguments->hotwords);
 
   add(
       "devices", "The capture devices of the daemon's machine",

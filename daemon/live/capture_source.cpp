@@ -19,8 +19,7 @@ constexpr std::chrono::milliseconds kRoomPoll(5);  // between looks at a full ri
 }  // namespace
 
 std::variant<std::unique_ptr<CaptureSource>, Refusal> CaptureSource::open(StreamTable& table,
-                                                                          Metrics& metrics,
-                                                                          const Wanted& wanted) {
+                                                                          Metrics& metrics, Wanted wanted) {
   std::unique_ptr<Capture> capture;
   try {
     capture = std::make_unique<Capture>(wanted.capture);
@@ -41,8 +40,9 @@ std::variant<std::unique_ptr<CaptureSource>, Refusal> CaptureSource::open(Stream
                   .owner = wanted.owner};
   auto opened = table.open(std::move(info), wanted.owner_streams);
   if (auto* refusal = std::get_if<Refusal>(&opened)) return *refusal;
-  return std::unique_ptr<CaptureSource>(
-      new CaptureSource(std::move(capture), *std::get<Stream*>(opened), metrics));
+  Stream& stream = *std::get<Stream*>(opened);
+  if (wanted.hotwords) stream.set_hotwords(*wanted.hotwords);  // a new stream has room for it
+  return std::unique_ptr<CaptureSource>(new CaptureSource(std::move(capture), stream, metrics));
 }
 
 CaptureSource::CaptureSource(std::unique_ptr<Capture> capture, Stream& stream, Metrics& metrics)

@@ -101,7 +101,7 @@ void Control::take_request() {
   Asker asker{.who = peer_of(parts.back(), parts[0].to_string()), .delimited = delimited, .id = {}};
   try {
     if (parts.size() <= header || parts.size() > header + 2)
-      throw Fault{"bad_message", "a request is one frame, or two for restore"};
+      throw Fault{"bad_message", "a request is one frame, or two for open and restore"};
     const Request request({parts[header].data<std::byte>(), parts[header].size()});
     asker.id = request.optional_text("id", kMaxHeaderBytes);
     try {
@@ -140,12 +140,12 @@ void Control::send(const Asker& asker, const Json& reply, std::span<const std::b
 
 std::optional<Json> Control::answer(const Request& request, const Asker& asker, const zmq::message_t* body) {
   const Peer& who = asker.who;
-  if (body != nullptr && request.type() != "restore")
-    throw Fault{"bad_message", "only restore may have a second frame"};
+  if (body != nullptr && request.type() != "restore" && request.type() != "open")
+    throw Fault{"bad_message", "only open and restore may have a second frame"};
   if (request.type() == "access") return access(request, who);
   security_.access.require_control(who.key, request.type());
   if (request.type() == "list") return list(who);
-  if (request.type() == "open") return open(request, who);
+  if (request.type() == "open") return open(request, who, body);
   if (request.type() == "close") return close(request, who);
   if (request.type() == "drain") return drain(request, who);
   if (request.type() == "stats") return stats();
@@ -186,47 +186,55 @@ Json Control::list(const Peer& who) const {
   return reply;
 }
 
-Json Control::open(const Request& request, const Peer& who) {
+Json Control::open(const Request& request, const Peer& who, const zmq::message_t* body) {
   const std::string name = request.optional_text("stream", kMaxHeaderBytes).value_or("");
   const int channel = static_cast<int>(request.optional_integer("channel", 1, 1'000).value_or(0));
   security_.access.require_publish(who.key, name);
   const std::int64_t owner_streams = security_.access.rules(who.key).streams;
-  std::string from;  // the file or device, for the audit
+  const std::optional<std::string> device = request.optional_text("device", kMaxPathBytes);
+  if (device && request.optional_text("file", kMaxPathBytes))
+    throw Fault{"bad_message", "a stream has a file or a device, not both"};
+  const std::string from = device ? *device : request.text("file", kMaxPathBytes);
+  const auto refuse = [&](const Refusal& refusal) {
+    metrics_.refused.Increment();
+    security_.audit.record(
+        "refused", who,
+        {{"action", "open"}, {"from", from}, {"reason", refusal.reason}, {"message", refusal.message}});
+    return refusal_answer(name, refusal.reason, refusal.message);
+  };
+  std::optional<std::unique_ptr<const Hotwords>> hotwords;
+  try {
+    if (body != nullptr) hotwords = read_hotwords(body->to_string_view(), table_.model().decoding);
+  } catch (const Fault& fault) {
+    return refuse({fault.reason, fault.message});
+  }
   std::variant<std::unique_ptr<Source>, Refusal> opened;
   const auto take = [&opened](auto&& result) {
     std::visit([&opened](auto&& value) { opened = std::move(value); }, std::move(result));
   };
-  if (auto device = request.optional_text("device", kMaxPathBytes)) {
-    if (request.optional_text("file", kMaxPathBytes))
-      throw Fault{"bad_message", "a stream has a file or a device, not both"};
+  if (device) {
     const int rate = static_cast<int>(
         request.optional_integer("rate", dsp::kMinSampleRate, dsp::kMaxSampleRate).value_or(0));
     const int channels = static_cast<int>(request.optional_integer("channels", 1, kMaxChannels).value_or(0));
-    from = *device;
     take(CaptureSource::open(table_, metrics_,
-                             {.capture = {std::move(*device), rate, channels},
+                             {.capture = {*device, rate, channels},
                               .name = name,
                               .channel = channel,
                               .owner = who.key,
-                              .owner_streams = owner_streams}));
+                              .owner_streams = owner_streams,
+                              .hotwords = std::move(hotwords)}));
   } else {
     const std::string pace = request.optional_text("pace", 16).value_or("real_time");
     if (pace != "real_time" && pace != "fast") throw Fault{"bad_message", "pace must be real_time or fast"};
-    from = request.text("file", kMaxPathBytes);
     take(FileSource::open(table_, {.file = from,
                                    .pace = pace == "fast" ? Pace::Fast : Pace::RealTime,
                                    .name = name,
                                    .channel = channel,
                                    .owner = who.key,
-                                   .owner_streams = owner_streams}));
+                                   .owner_streams = owner_streams,
+                                   .hotwords = std::move(hotwords)}));
   }
-  if (auto* refusal = std::get_if<Refusal>(&opened)) {
-    metrics_.refused.Increment();
-    security_.audit.record(
-        "refused", who,
-        {{"action", "open"}, {"from", from}, {"reason", refusal->reason}, {"message", refusal->message}});
-    return refusal_answer(name, refusal->reason, refusal->message);
-  }
+  if (const auto* refusal = std::get_if<Refusal>(&opened)) return refuse(*refusal);
   sources_.push_back(std::move(std::get<std::unique_ptr<Source>>(opened)));
   const StreamInfo& info = sources_.back()->info();
   spdlog::info("stream {} is {} {}: epoch {}, {} Hz, {} channel(s)", info.name, to_string(info.source),

@@ -78,7 +78,7 @@ class Control {
   void refuse_swap(const PendingSwap& pending, const Refusal& refusal);
   Json restore(const Request& request, const Peer& who, const zmq::message_t* body);
   Json list(const Peer& who) const;
-  Json open(const Request& request, const Peer& who);
+  Json open(const Request& request, const Peer& who, const zmq::message_t* body);
   Json devices() const;
   Json trace(const Request& request, const Peer& who);
   Json close(const Request& request, const Peer& who);

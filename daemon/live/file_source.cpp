@@ -17,8 +17,7 @@ constexpr std::chrono::milliseconds kRoomPoll(2);  // between looks at a full ri
 
 }  // namespace
 
-std::variant<std::unique_ptr<FileSource>, Refusal> FileSource::open(StreamTable& table,
-                                                                    const Wanted& wanted) {
+std::variant<std::unique_ptr<FileSource>, Refusal> FileSource::open(StreamTable& table, Wanted wanted) {
   std::unique_ptr<AudioReader> reader;
   std::error_code error;
   // A pipe or a device would hold up whoever opens it.
@@ -43,6 +42,7 @@ std::variant<std::unique_ptr<FileSource>, Refusal> FileSource::open(StreamTable&
   auto opened = table.open(std::move(info), wanted.owner_streams);
   if (auto* refusal = std::get_if<Refusal>(&opened)) return *refusal;
   Stream& stream = *std::get<Stream*>(opened);
+  if (wanted.hotwords) stream.set_hotwords(*wanted.hotwords);  // a new stream has room for it
   return std::unique_ptr<FileSource>(new FileSource(std::move(reader), stream, wanted.pace));
 }
 

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <variant>
@@ -13,6 +14,7 @@
 #include "daemon/audio/audio_reader.h"
 #include "daemon/live/source.h"
 #include "daemon/live/stream_table.h"
+#include "model/hotwords.h"
 
 namespace sidewinder::live {
 
@@ -27,10 +29,12 @@ class FileSource final : public Source {
     int channel = 0;                 // from 1, or 0 for the mix
     std::string owner{};             // StreamInfo's
     std::int64_t owner_streams = 0;  // StreamTable::open()'s
+    // From the start, null for none; without it, the daemon's.
+    std::optional<std::unique_ptr<const Hotwords>> hotwords{};
   };
 
   // Opens the file and its stream and starts to play; `table` must outlive it.
-  static std::variant<std::unique_ptr<FileSource>, Refusal> open(StreamTable& table, const Wanted& wanted);
+  static std::variant<std::unique_ptr<FileSource>, Refusal> open(StreamTable& table, Wanted wanted);
 
   ~FileSource() override;
 

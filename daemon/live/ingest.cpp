@@ -253,7 +253,8 @@ void Ingest::open(const Peer& peer, const Request& request, const zmq::message_t
                      "another name or wait for its closed event"});
     wanted.owner = peer.key;
     security_.access.require_publish(peer.key, wanted.name);
-    std::unique_ptr<const Hotwords> hotwords = read_hotwords(body);
+    std::optional<std::unique_ptr<const Hotwords>> hotwords;
+    if (body != nullptr) hotwords = read_hotwords(body->to_string_view(), table_.model().decoding);
     auto opened = table_.open(std::move(wanted), security_.access.rules(peer.key).streams);
     if (auto* refusal = std::get_if<Refusal>(&opened)) return refuse(peer, request, *refusal);
     Stream* stream = std::get<Stream*>(opened);
@@ -261,7 +262,7 @@ void Ingest::open(const Peer& peer, const Request& request, const zmq::message_t
     session.peer = peer;
     session.stream = stream;
     session.info = stream->info();
-    if (body != nullptr) stream->set_hotwords(hotwords);  // a new stream has room for it
+    if (hotwords) stream->set_hotwords(*hotwords);  // a new stream has room for it
     say_opened(session, request);
     spdlog::info("stream {} opened by a client: epoch {}, {} Hz {}, {} channel(s)", session.info.name,
                  session.info.epoch, session.info.rate, session.info.format, session.info.channels);
@@ -363,10 +364,11 @@ void Ingest::gap(Session& session, const Request& request) {
   grant(session, false);
 }
 
-// From the next audio message on.
+// From the next audio message on; no second frame asks for none, as an empty one does.
 void Ingest::hotwords(Session& session, const Request& request, const zmq::message_t* body) {
   require_all(session, request);
-  std::unique_ptr<const Hotwords> phrases = read_hotwords(body);
+  std::unique_ptr<const Hotwords> phrases =
+      body == nullptr ? nullptr : read_hotwords(body->to_string_view(), table_.model().decoding);
   const std::size_t count = phrases ? phrases->phrases() : 0;
   if (!session.stream->set_hotwords(phrases))
     throw Fault{"too_many",
@@ -376,22 +378,6 @@ void Ingest::hotwords(Session& session, const Request& request, const zmq::messa
   answer["epoch"] = session.info.epoch;
   answer["phrases"] = count;
   send(session.peer, answer);
-}
-
-// Null: none, which an empty frame, or no frame, asks for.
-std::unique_ptr<const Hotwords> Ingest::read_hotwords(const zmq::message_t* body) const {
-  if (part_bytes(body) == 0) return nullptr;
-  const Decoding& decoding = table_.model().decoding;
-  if (!decoding.takes_hotwords())
-    throw Fault{"unsupported",
-                "the best path can't favour phrases; the daemon needs decoder.kind = \"beam\""};
-  try {
-    const std::vector<Hotword> phrases = parse_hotwords(body->to_string_view(), "hotwords");
-    if (phrases.empty()) return nullptr;
-    return std::make_unique<const Hotwords>(phrases, decoding.tokenizer(), "hotwords");
-  } catch (const HotwordError& error) {
-    throw Fault{"bad_hotwords", error.what()};
-  }
 }
 
 // False for what was taken before: its client is to be told where the stream stands.

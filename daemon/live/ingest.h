@@ -104,7 +104,6 @@ class Ingest {
   bool audio(Session& session, const Request& request, const zmq::message_t* body, std::span<float> pcm);
   void gap(Session& session, const Request& request);
   void hotwords(Session& session, const Request& request, const zmq::message_t* body);
-  std::unique_ptr<const Hotwords> read_hotwords(const zmq::message_t* body) const;
   bool is_next(const Session& session, const Request& request);
   static void require_all(const Session& session, const Request& request);
   void check_credit(Session& session, std::uint64_t frames);

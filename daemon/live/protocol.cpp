@@ -190,4 +190,18 @@ StreamInfo read_open(const Request& request) {
   return info;
 }
 
+std::unique_ptr<const Hotwords> read_hotwords(std::string_view phrases, const Decoding& decoding) {
+  if (phrases.empty()) return nullptr;
+  if (!decoding.takes_hotwords())
+    throw Fault{"unsupported",
+                "the best path can't favour phrases; the daemon needs decoder.kind = \"beam\""};
+  try {
+    const std::vector<Hotword> listed = parse_hotwords(phrases, "hotwords");
+    return listed.empty() ? nullptr
+                          : std::make_unique<const Hotwords>(listed, decoding.tokenizer(), "hotwords");
+  } catch (const HotwordError& error) {
+    throw Fault{"bad_hotwords", error.what()};
+  }
+}
+
 }  // namespace sidewinder::live

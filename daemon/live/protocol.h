@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -12,6 +13,8 @@
 #include <nlohmann/json.hpp>
 
 #include "daemon/live/result.h"
+#include "model/decoding.h"
+#include "model/hotwords.h"
 
 namespace sidewinder::live {
 
@@ -77,5 +80,9 @@ class Request {
 // The format fields of an ingest `open`. Throws Fault: bad_message, or bad_format for values that no stream
 // can have.
 StreamInfo read_open(const Request& request);
+
+// The second frame of an `open` or of ingest's `hotwords`, a phrase a line, as that decoder takes it, which
+// must outlive the result; null: it holds none. Throws Fault: bad_hotwords, or unsupported for the best path.
+std::unique_ptr<const Hotwords> read_hotwords(std::string_view phrases, const Decoding& decoding);
 
 }  // namespace sidewinder::live

@@ -329,9 +329,15 @@ def test_hotwords_are_favoured(start, quilter):
     subprocess.run([*send, file], check=True, timeout=PATIENCE)
     heard.until_closed("sent")
     assert heard.text("sent") == changed
+    # So does a file that the daemon itself opens.
+    ctl = [BIN / "sidewinder", "ctl", "--control", plain.endpoints["control"], "open", recording, "--fast", "--stream", "opened", "--hotwords"]
+    subprocess.run([*ctl, file], check=True, timeout=PATIENCE)
+    heard.until_closed("opened")
+    assert heard.text("opened") == changed
     file.write_text("route 66")
-    refused = subprocess.run([*send, file], capture_output=True, text=True, timeout=PATIENCE)
-    assert refused.returncode == 9 and '"route 66" has a digit' in refused.stderr, refused.stderr
+    for command in send, ctl:
+        refused = subprocess.run([*command, file], capture_output=True, text=True, timeout=PATIENCE)
+        assert refused.returncode == 9 and '"route 66" has a digit' in refused.stderr, refused.stderr
     file.write_text("")
     empty = subprocess.run([*send, file], capture_output=True, text=True, timeout=PATIENCE)
     assert empty.returncode == 2 and "is empty; give a phrase a line" in empty.stderr, empty.stderr
