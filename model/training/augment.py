@@ -232,15 +232,14 @@ class Augment:
         hide = hide | ((t >= s) & (t < s + w)).any(1)[:, :, None]
         return f.masked_fill(hide, 0.0)
 
+    def mixed(self, src, ints, fl):
+        """The planned rows (rows, samples) as they are."""
+        return mix(self.pool, src, ints, fl, self.samples)
+
     @torch.no_grad()
-    def __call__(self, src, ints, fl, active):
-        x = mix(self.pool, src, ints, fl, self.samples)
+    def __call__(self, x, active):
+        """x (rows, samples): what mixed() gave -> features (views x rows, frames, mels), normalised."""
         if self.views == 2:
             x, active = torch.cat([x, x]), torch.cat([active, active])
         f = self.features(self.wave(x, active))
         return self.mask(f) if "masks" in self.does else f
-
-    @torch.no_grad()
-    def plain(self, src, ints, fl):
-        """Features with nothing done to them, before normalisation."""
-        return features.log_mel(mix(self.pool, src, ints, fl, self.samples), self.bank)

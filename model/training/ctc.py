@@ -1,5 +1,5 @@
 """Losses on the logits of rows of one length: CTC; the consistency of two augmented views (CR-CTC, Yao et al. 2024); peak-first
-regularisation, which brings pieces out earlier (Tian et al. 2023); and what a teacher said."""
+regularisation, which brings pieces out earlier (Tian et al. 2023); what a teacher said; and what a listener heard."""
 import torch
 import torch.nn.functional as F
 
@@ -57,3 +57,10 @@ def peak_first(logits):
 def imitation(logits, said):
     """How far (KL) each frame is from a teacher's log probabilities. A sum."""
     return (said.exp() * (said - F.log_softmax(logits.float(), -1))).sum()
+
+
+def heard(foretold, told):
+    """How far each frame (..., width) is from what a listener made of it: mean distance, and -log sigmoid of the cosine (DistilHuBERT; Chang et
+    al. 2022). A sum over frames."""
+    foretold = foretold.float()
+    return ((foretold - told).abs().mean(-1) - F.logsigmoid(F.cosine_similarity(foretold, told, dim=-1))).sum()

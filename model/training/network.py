@@ -43,9 +43,10 @@ def head(x, norm, w, b, low):
 
 
 class Encoder(nn.Module):
-    """block: a key of blocks.BLOCKS; mlp: width of the blocks' MLP (2 d unless given); options: the block's own."""
+    """block: a key of blocks.BLOCKS; mlp: width of the blocks' MLP (2 d unless given); listener: numbers a frame of what foretell() is
+    to say, if anything; options: the block's own. What `inter` and `listener` add is for training and stays out of exports."""
 
-    def __init__(self, vocab, d=256, layers=12, look=8, mels=80, drop=0.0, inter=(), block="mamba", mlp=None, **options):
+    def __init__(self, vocab, d=256, layers=12, look=8, mels=80, drop=0.0, inter=(), block="mamba", mlp=None, listener=0, **options):
         super().__init__()
         self.d, self.layers, self.look, self.mels, self.drop, self.inter = d, layers, look, mels, drop, tuple(inter)
         self.kind = BLOCKS[block](d, **options)
@@ -65,6 +66,8 @@ class Encoder(nn.Module):
         P["ctc_head.bias"] = torch.zeros(vocab)
         for i in self.inter:
             P[f"inter.{i}.norm.weight"] = torch.ones(d)
+        if listener:
+            P["inter.listener.norm.weight"], P["inter.listener.weight"] = torch.ones(d), dense(listener, d)
         self.names = list(P)
         self.params = nn.ParameterDict({k.replace(".", "/"): nn.Parameter(v) for k, v in P.items()})
         self.register_buffer("mean", torch.zeros(mels))
@@ -156,6 +159,10 @@ class Encoder(nn.Module):
             if i in self.inter:
                 outs.append(self.f_head(x, p(f"inter.{i}.norm.weight"), p("ctc_head.weight"), p("ctc_head.bias"), self.low))
         return self.f_head(x, p("backbone.norm_f.weight"), p("ctc_head.weight"), p("ctc_head.bias"), self.low), outs
+
+    def foretell(self, x):
+        """What a listener (whisper.py) makes of each frame, from the residual stream x (rows, J, d) -> (rows, J, listener)."""
+        return linear(rms(x, self.p("inter.listener.norm.weight")).to(self.low), self.p("inter.listener.weight"))
 
     def block(self, i, x, keep=None, h0=None, carry=None, hT=None):
         """Block i on the residual stream x (rows, J, d)."""

@@ -29,9 +29,11 @@ import tomllib
 from augment import Augment
 from data import More, Pool, Rows, decode_all, find_sets
 from evaluate import load, score
+from features import log_mel
 from network import Encoder
 from tensors import load_file, save_file
 from text import Tokens
+from whisper import RATE, SECONDS, Whisper
 
 SHARD = 13 << 20                                           # bytes a checkpoint file, so that it passes through narrow doors
 
@@ -194,7 +196,8 @@ def mean_ms(call, times):
 class Step:
     """Forward, losses and backward on buffers that stay where they are; on the GPU, one graph."""
 
-    def __init__(self, net, flat, cfg, views, compiled, teacher=None):
+    def __init__(self, net, flat, cfg, views, compiled, teacher=None, width=0):
+        """width: of what a listener makes of a frame."""
         dev = flat.w.device
         R, self.views = cfg["rows"] * views, views
         T = 4 * cfg["frames"] + 3
@@ -208,9 +211,10 @@ class Step:
         self.carry = torch.zeros(R, device=dev)
         self.h = net.state(R)
         self.h_end = torch.zeros_like(self.h)
-        self.stats = torch.zeros(3, device=dev)
+        self.stats = torch.zeros(4, device=dev)
         wrap = (lambda f: torch.compile(f, dynamic=False)) if compiled else (lambda f: f)
-        self.consistency, self.peak_first, self.imitation = wrap(losses.consistency), wrap(losses.peak_first), wrap(losses.imitation)
+        self.consistency, self.peak_first, self.imitation, self.heard = map(wrap, (losses.consistency, losses.peak_first, losses.imitation, losses.heard))
+        self.told = torch.zeros(cfg["rows"], cfg["frames"], width, device=dev) if width else None
         self.teacher = teacher
         if teacher is not None:
             teacher.low = low
@@ -228,7 +232,8 @@ class Step:
     def compute(self):
         c = self.cfg
         self.flat.g.zero_()
-        logits, inter = self.net(self.f, self.keep, self.h, self.carry, self.h_end)
+        streams = None if self.told is None else []
+        logits, inter = self.net(self.f, self.keep, self.h, self.carry, self.h_end, streams)
         n = self.lens.sum().clamp(min=1).float()
         main = losses.ctc(logits, self.labels, self.lens).sum() / n
         side = sum(losses.ctc(z, self.labels, self.lens).sum() for z in inter) / n if inter else torch.zeros_like(main)
@@ -240,10 +245,15 @@ class Step:
             loss = loss + c["early"] * self.peak_first(logits) / n
         if self.teacher is not None:
             loss = loss + self.taught * self.imitation(logits, self.said) / n
+        missed = torch.zeros_like(main)
+        if self.told is not None:
+            foretold = self.net.foretell(streams[1 + c["listen_after"]])
+            missed = self.heard(foretold, self.told.repeat(self.views, 1, 1)) / n
+            loss = loss + c["listen"] * missed
         loss.backward()
         with torch.no_grad():
             self.h.copy_(self.h_end)
-            self.stats.copy_(torch.stack([main.detach().float(), torch.as_tensor(side).detach().float(), same.detach().float()]))
+            self.stats.copy_(torch.stack([torch.as_tensor(x).detach().float() for x in (main, side, same, missed)]))
 
     def capture(self):
         side = torch.cuda.Stream()
@@ -265,8 +275,9 @@ class Step:
 class Feed:
     """Batches, made one ahead on a stream of their own."""
 
-    def __init__(self, rows, aug, dev):
-        self.rows, self.aug, self.dev = rows, aug, dev
+    def __init__(self, rows, aug, dev, listener=None, frames=0):
+        """listener: a Whisper, to hear so many frames of each row."""
+        self.rows, self.aug, self.dev, self.listener, self.frames = rows, aug, dev, listener, frames
         self.side = torch.cuda.Stream(priority=0) if dev.type == "cuda" else None
         self.next = None
 
@@ -274,9 +285,10 @@ class Feed:
         src, ints, fl, labels, lens, active = next(self.rows)
         self.hours = float(active.sum()) / 57.6e6
         up = lambda x: torch.from_numpy(x).pin_memory().to(self.dev, non_blocking=True) if self.side else torch.from_numpy(x)
-        f = self.aug(up(src), up(ints), up(fl), up(active))
+        x = self.aug.mixed(up(src), up(ints), up(fl))
+        told = [self.listener.frames(x, self.frames)] if self.listener else []
         v = self.aug.views
-        return f, up(labels).repeat(v, 1), up(lens).repeat(v)
+        return self.aug(x, up(active)), up(labels).repeat(v, 1), up(lens).repeat(v), *told
 
     def prefetch(self):
         if self.side is None:
@@ -292,10 +304,12 @@ class Feed:
             self.prefetch()
         if self.side is not None:
             torch.cuda.current_stream().wait_event(self.ready)
-        f, labels, lens = self.next
+        f, labels, lens, *told = self.next
         step.f.copy_(f)
         step.labels.copy_(labels)
         step.lens.copy_(lens)
+        for t in told:
+            step.told.copy_(t)
         if self.side is not None:
             for t in self.next:
                 t.record_stream(torch.cuda.current_stream())
@@ -333,6 +347,7 @@ def main():
     ap.add_argument("--init", default="", help="start from exported weights: those that fit")
     ap.add_argument("--init-only", nargs="*", default=[], metavar="PREFIX", help="take only these of --init's")
     ap.add_argument("--teacher", default="", help="an export whose posteriors are learnt too in the first part (train.teach) of the run")
+    ap.add_argument("--listener", default="", help="a Whisper model (whisper.py): what its encoder makes of each frame is learnt too")
     ap.add_argument("--report", default="", help="write parameters, step times, state bytes and word errors here (JSON)")
     ap.add_argument("--resume", default="")
     ap.add_argument("--wait-for", default="", help="get ready (compile, capture), then wait until this file exists")
@@ -373,7 +388,13 @@ def main():
     os.makedirs(a.out, exist_ok=True)
     torch.manual_seed(a.seed)                              # the same weights everywhere
     tokens = Tokens(a.tokens)
-    net = Encoder(tokens.size, drop=cfg["drop"], **mod)
+    listener = Whisper(a.listener, dev, torch.bfloat16 if cuda else torch.float32) if a.listener else None
+    width = listener.width if listener else 0
+    if listener and not 0 <= cfg["listen_after"] < mod["layers"]:
+        raise SystemExit(f"train.listen_after is {cfg['listen_after']}: it must be a block, 0 to {mod['layers'] - 1}")
+    if listener and Encoder.samples(cfg["frames"]) > SECONDS * RATE:
+        raise SystemExit(f"train.frames is {cfg['frames']}: --listener hears {SECONDS} s at once, and no more")
+    net = Encoder(tokens.size, drop=cfg["drop"], listener=width, **mod)
     if a.init:
         new = start_from(net, a.init, tokens, a.init_only)
         out(f"from {a.init}: all but {len(new)} parameters" + (f" ({new[0]}, ...)" if new else ""))
@@ -401,7 +422,7 @@ def main():
             torch.cuda.synchronize()
     out(f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters, {tokens.size} tokens, {world} x {dev}")
     net.train()
-    step = Step(net, flat, cfg, views, cuda and not a.eager, teacher)
+    step = Step(net, flat, cfg, views, cuda and not a.eager, teacher, width)
     report = {"config": os.path.basename(a.config), "set": a.set, "block": mod.get("block", "mamba"), "lookahead_ms": 40 * mod["look"],
               "parameters": sum(net.p(n).numel() for n in net.names if not n.startswith("inter.")),
               "state_bytes": net.state_bytes(), "graph": cfg["graph"], "frames_a_step": cfg["rows"] * views * cfg["frames"],
@@ -455,7 +476,7 @@ def main():
         for _ in range(3):
             src, ints, fl, _, _, _ = rows.plan()
             src, ints, fl = (torch.from_numpy(x).to(dev) for x in (src, ints, fl))
-            acc.append(aug.plain(src, ints, fl).reshape(-1, 80).double())
+            acc.append(log_mel(aug.mixed(src, ints, fl), aug.bank).reshape(-1, 80).double())
         x = torch.cat(acc)
         x = x[x.mean(-1) > -12.5]                          # digital silence says nothing about speech
         m, s = x.mean(0), 1 / x.std(0)
@@ -465,11 +486,14 @@ def main():
                 t /= world
         net.mean.copy_(m)
         net.inv_std.copy_(s)
+    if listener:
+        planned = [[torch.from_numpy(x).to(dev) for x in rows.plan()[:3]] for _ in range(2)]
+        listener.standardise(torch.cat([aug.mixed(*p) for p in planned]), cfg["frames"])
     if a.more:
         More(a.more.format(rank=rank), len(sets) - 1, pool, rows, out)
     if cuda:
         rows.start()
-    feed = Feed(rows, aug, dev)
+    feed = Feed(rows, aug, dev, listener, cfg["frames"])
     depth = torch.linspace(0, cfg["depth"], mod["layers"], device=dev)[:, None, None].expand(-1, 2, cfg["rows"] * views)
 
     def evaluate(limit=None, weights=None):
@@ -539,7 +563,7 @@ def main():
         if n % 50 == 0 or n == a.steps:
             s = torch.stack(run).mean(0).tolist()
             now = time.time()
-            out(f"step {n} part {frac:.3f} ctc {s[0]:.3f} inter {s[1]:.3f} cr {s[2]:.3f} norm {s[3]:.2f} lr {lr:.2e} "
+            out(f"step {n} part {frac:.3f} ctc {s[0]:.3f} inter {s[1]:.3f} cr {s[2]:.3f} heard {s[3]:.3f} norm {s[4]:.2f} lr {lr:.2e} "
                 f"{1000 * (now - mark[0]) / (n - mark[1]):.1f} ms/step {hours:.0f} h of speech")
             losses_seen.append([n, round(frac, 4), round(s[0], 4)])
             run, mark = [], (now, n)

@@ -23,7 +23,7 @@ def made(**options):
 def two_views(aug):
     src, ints, fl = torch.tensor([[SAMPLES]]), torch.zeros(4, 1, 1, dtype=torch.int32), torch.ones(2, 1, 1)
     ints[0], ints[2] = SAMPLES, SAMPLES
-    return aug(src, ints, fl, torch.tensor([float(SAMPLES)]))
+    return aug(aug.mixed(src, ints, fl), torch.tensor([float(SAMPLES)]))
 
 
 def test_with_all_left_out_views_differ_in_level_alone():

@@ -21,6 +21,7 @@ TRAINING = os.path.join(HERE, "..", "..", "model", "training")
 sys.path.insert(0, TRAINING)
 import evaluate
 import export
+import test_whisper
 from tensors import load_file, save_file
 
 WORDS = "ALFA BRAVO CHARLIE DELTA ECHO FOXTROT GOLF HOTEL INDIA JULIET KILO LIMA".split()
@@ -75,15 +76,25 @@ def trained(tmp_path_factory):
     first = run("train.py", *common, "--out", str(d / "run"), "--steps", "50", "--keep", "2", "--dev", str(d / "dev"),
                 "--synthetic", str(d / "synthetic"), "--more", str(d / "more"), "--more-hours", "0.1")
     again = run("train.py", *common, "--out", str(d / "run2"), "--steps", "3", "--resume", str(d / "run" / "last"))
-    return d, first, again
+    return d, first, again, common
 
 
 def losses(text):
     return [float(x) for x in re.findall(r"ctc ([0-9.]+)", text)]
 
 
+def test_training_with_a_listener(trained):
+    d, first, _, common = trained
+    assert set(re.findall(r"heard ([0-9.]+) ", first)) == {"0.000"}
+    listener = test_whisper.write(d / "model.bin", test_whisper.variables())
+    said = run("train.py", *common, "train.listen_after=1", "--listener", listener, "--init", str(d / "run" / "export"), "--out", str(d / "run3"), "--steps", "3")
+    assert float(re.search(r"heard ([0-9.]+) ", said).group(1)) > 1          # foretold by chance: 1.5 a frame, and more than a frame a token
+    net, _, _ = export.read(d / "run3" / "export")
+    assert not any("listener" in name for name in net.names)
+
+
 def test_loss_falls_and_training_resumes(trained):
-    d, first, again = trained
+    d, first, again, _ = trained
     untrained = 110 * np.log(33) / 20                      # about what guessing costs a token
     assert losses(again)[-1] < 6 < untrained
     with open(d / "run2" / "last" / "state.json") as f:
@@ -94,7 +105,7 @@ def test_loss_falls_and_training_resumes(trained):
 
 def test_the_mean_of_the_run(trained):
     """Weights of every 20th step from mean = 0.1 of the run on: of 50 steps, those after 20 and 40."""
-    d, first, _ = trained
+    d, first, _, _ = trained
     end, mean = (load_file(d / "run" / f / "model.safetensors") for f in ("export", "export-mean"))
     name = "backbone.layers.0.mlp.fc1.weight"
     assert end.keys() == mean.keys() and (end[name] != mean[name]).any() and "WER of the mean" in first
@@ -102,7 +113,7 @@ def test_the_mean_of_the_run(trained):
 
 
 def test_kept_exports_are_averaged(trained):
-    d, _, _ = trained
+    d, _, _, _ = trained
     kept = [str(d / "run" / f"export-{i}") for i in (1, 2)]
     run("average.py", *kept, "--out", str(d / "mean"))
     one, two, mean = (load_file(os.path.join(f, "model.safetensors")) for f in [*kept, str(d / "mean")])
@@ -113,7 +124,7 @@ def test_kept_exports_are_averaged(trained):
 
 
 def test_export_is_the_daemons_format(trained):
-    d, _, _ = trained
+    d, _, _, _ = trained
     folder = d / "run" / "export"
     net, cfg, pieces = export.read(folder)
     assert cfg["model_type"] == "streaming-mamba-ctc" and cfg["vocab_size"] == len(pieces) == 33 and pieces[0] == "<blank>"
@@ -152,7 +163,7 @@ def spoken(logits, pieces, samples):
 def test_the_engine_reads_the_export(trained):
     """After so little training blanks are all that comes out. With biases that make all tokens equally likely on the whole, every
     frame says something, and the engine must find the same words at the same samples with the same confidences."""
-    d, _, _ = trained
+    d, _, _, _ = trained
     folder = d / "talkative"
     shutil.copytree(d / "run" / "export", folder)
     said = np.concatenate([u.samples for u in evaluate.load(d / "dev")])
