@@ -347,7 +347,7 @@ def main():
     ap.add_argument("--init", default="", help="start from exported weights: those that fit")
     ap.add_argument("--init-only", nargs="*", default=[], metavar="PREFIX", help="take only these of --init's")
     ap.add_argument("--teacher", default="", help="an export whose posteriors are learnt too in the first part (train.teach) of the run")
-    ap.add_argument("--listener", default="", help="a Whisper model (whisper.py): what its encoder makes of each frame is learnt too")
+    ap.add_argument("--listener", default="", help="Whisper's encoder (python whisper.py): what it makes of each frame is learnt too")
     ap.add_argument("--report", default="", help="write parameters, step times, state bytes and word errors here (JSON)")
     ap.add_argument("--resume", default="")
     ap.add_argument("--wait-for", default="", help="get ready (compile, capture), then wait until this file exists")

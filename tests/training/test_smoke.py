@@ -86,8 +86,7 @@ def losses(text):
 def test_training_with_a_listener(trained):
     d, first, _, common = trained
     assert set(re.findall(r"heard ([0-9.]+) ", first)) == {"0.000"}
-    listener = test_whisper.write(d / "model.bin", test_whisper.variables())
-    said = run("train.py", *common, "train.listen_after=1", "--listener", listener, "--init", str(d / "run" / "export"), "--out", str(d / "run3"), "--steps", "3")
+    said = run("train.py", *common, "train.listen_after=1", "--listener", test_whisper.listener(d), "--init", str(d / "run" / "export"), "--out", str(d / "run3"), "--steps", "3")
     assert float(re.search(r"heard ([0-9.]+) ", said).group(1)) > 1          # foretold by chance: 1.5 a frame, and more than a frame a token
     net, _, _ = export.read(d / "run3" / "export")
     assert not any("listener" in name for name in net.names)
