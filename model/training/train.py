@@ -247,8 +247,9 @@ class Step:
             loss = loss + self.taught * self.imitation(logits, self.said) / n
         missed = torch.zeros_like(main)
         if self.told is not None:
+            late = c["listen_late"]
             foretold = self.net.foretell(streams[1 + c["listen_after"]])
-            missed = self.heard(foretold, self.told.repeat(self.views, 1, 1)) / n
+            missed = self.heard(foretold[:, late:], self.told[:, :self.told.shape[1] - late].repeat(self.views, 1, 1)) / n
             loss = loss + c["listen"] * missed
         loss.backward()
         with torch.no_grad():
