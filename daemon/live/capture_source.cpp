@@ -38,11 +38,10 @@ std::variant<std::unique_ptr<CaptureSource>, Refusal> CaptureSource::open(Stream
                   .channels = capture->channels(),
                   .channel = wanted.channel,
                   .owner = wanted.owner};
-  auto opened = table.open(std::move(info), wanted.owner_streams);
+  auto opened = table.open(std::move(info), wanted.owner_streams, std::move(wanted.hotwords));
   if (auto* refusal = std::get_if<Refusal>(&opened)) return *refusal;
-  Stream& stream = *std::get<Stream*>(opened);
-  if (wanted.hotwords) stream.set_hotwords(*wanted.hotwords);  // a new stream has room for it
-  return std::unique_ptr<CaptureSource>(new CaptureSource(std::move(capture), stream, metrics));
+  return std::unique_ptr<CaptureSource>(
+      new CaptureSource(std::move(capture), *std::get<Stream*>(opened), metrics));
 }
 
 CaptureSource::CaptureSource(std::unique_ptr<Capture> capture, Stream& stream, Metrics& metrics)

@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <memory>
-#include <optional>
 #include <string>
 #include <thread>
 #include <variant>
@@ -12,7 +11,6 @@
 #include "daemon/live/metrics.h"
 #include "daemon/live/source.h"
 #include "daemon/live/stream_table.h"
-#include "model/hotwords.h"
 
 namespace sidewinder::live {
 
@@ -26,8 +24,7 @@ class CaptureSource final : public Source {
     int channel = 0;                 // from 1, or 0 for the mix
     std::string owner{};             // StreamInfo's
     std::int64_t owner_streams = 0;  // StreamTable::open()'s
-    // From the start, null for none; without it, the daemon's.
-    std::optional<std::unique_ptr<const Hotwords>> hotwords{};
+    FirstHotwords hotwords{};
   };
 
   // Opens the device and its stream and starts; `table` and `metrics` must outlive it.

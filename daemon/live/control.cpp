@@ -24,15 +24,6 @@ constexpr std::int64_t kSwapWithinMs = 10'000;  // where the asker does not say
 constexpr std::int64_t kMostWithinMs = 86'400'000;
 constexpr std::chrono::milliseconds kReapInterval(1'000);  // for sources that have ended
 
-// `stream`: empty where the request names none.
-Json refusal_answer(const std::string& stream, const std::string& reason, const std::string& text) {
-  Json reply = message("refused");
-  if (!stream.empty()) reply["stream"] = stream;
-  reply["reason"] = reason;
-  reply["message"] = text;
-  return reply;
-}
-
 }  // namespace
 
 Control::Control(zmq::context_t& context, const Config& config, ModelSwap& swap, Security& security,
@@ -202,7 +193,7 @@ Json Control::open(const Request& request, const Peer& who, const zmq::message_t
         {{"action", "open"}, {"from", from}, {"reason", refusal.reason}, {"message", refusal.message}});
     return refusal_answer(name, refusal.reason, refusal.message);
   };
-  std::optional<std::unique_ptr<const Hotwords>> hotwords;
+  FirstHotwords hotwords;
   try {
     if (body != nullptr) hotwords = read_hotwords(body->to_string_view(), table_.model().decoding);
   } catch (const Fault& fault) {

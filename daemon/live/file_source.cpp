@@ -39,10 +39,9 @@ std::variant<std::unique_ptr<FileSource>, Refusal> FileSource::open(StreamTable&
                   .channels = reader->channels(),
                   .channel = wanted.channel,
                   .owner = wanted.owner};
-  auto opened = table.open(std::move(info), wanted.owner_streams);
+  auto opened = table.open(std::move(info), wanted.owner_streams, std::move(wanted.hotwords));
   if (auto* refusal = std::get_if<Refusal>(&opened)) return *refusal;
   Stream& stream = *std::get<Stream*>(opened);
-  if (wanted.hotwords) stream.set_hotwords(*wanted.hotwords);  // a new stream has room for it
   return std::unique_ptr<FileSource>(new FileSource(std::move(reader), stream, wanted.pace));
 }
 

@@ -6,7 +6,6 @@
 #include <filesystem>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <thread>
 #include <variant>
@@ -14,7 +13,6 @@
 #include "daemon/audio/audio_reader.h"
 #include "daemon/live/source.h"
 #include "daemon/live/stream_table.h"
-#include "model/hotwords.h"
 
 namespace sidewinder::live {
 
@@ -29,8 +27,7 @@ class FileSource final : public Source {
     int channel = 0;                 // from 1, or 0 for the mix
     std::string owner{};             // StreamInfo's
     std::int64_t owner_streams = 0;  // StreamTable::open()'s
-    // From the start, null for none; without it, the daemon's.
-    std::optional<std::unique_ptr<const Hotwords>> hotwords{};
+    FirstHotwords hotwords{};
   };
 
   // Opens the file and its stream and starts to play; `table` must outlive it.

@@ -253,16 +253,16 @@ void Ingest::open(const Peer& peer, const Request& request, const zmq::message_t
                      "another name or wait for its closed event"});
     wanted.owner = peer.key;
     security_.access.require_publish(peer.key, wanted.name);
-    std::optional<std::unique_ptr<const Hotwords>> hotwords;
+    FirstHotwords hotwords;
     if (body != nullptr) hotwords = read_hotwords(body->to_string_view(), table_.model().decoding);
-    auto opened = table_.open(std::move(wanted), security_.access.rules(peer.key).streams);
+    auto opened =
+        table_.open(std::move(wanted), security_.access.rules(peer.key).streams, std::move(hotwords));
     if (auto* refusal = std::get_if<Refusal>(&opened)) return refuse(peer, request, *refusal);
     Stream* stream = std::get<Stream*>(opened);
     Session& session = sessions_[stream->info().name];
     session.peer = peer;
     session.stream = stream;
     session.info = stream->info();
-    if (hotwords) stream->set_hotwords(*hotwords);  // a new stream has room for it
     say_opened(session, request);
     spdlog::info("stream {} opened by a client: epoch {}, {} Hz {}, {} channel(s)", session.info.name,
                  session.info.epoch, session.info.rate, session.info.format, session.info.channels);
@@ -310,10 +310,8 @@ void Ingest::refuse(const Peer& peer, const Request& request, const Refusal& ref
   Json fields{{"action", "open"}, {"reason", refusal.reason}, {"message", refusal.message}};
   request.echo(fields);
   security_.audit.record("refused", peer, fields);
-  Json answer = message("refused");
+  Json answer = refusal_answer({}, refusal.reason, refusal.message);
   request.echo(answer);
-  answer["reason"] = refusal.reason;
-  answer["message"] = refusal.message;
   send(peer, answer);
 }
 

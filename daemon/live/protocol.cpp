@@ -79,6 +79,14 @@ Json message(const char* type) {
   return {{"v", kProtocolVersion}, {"type", type}};
 }
 
+Json refusal_answer(const std::string& stream, const std::string& reason, const std::string& text) {
+  Json reply = message("refused");
+  if (!stream.empty()) reply["stream"] = stream;
+  reply["reason"] = reason;
+  reply["message"] = text;
+  return reply;
+}
+
 Json error_answer(const Fault& fault) {
   Json answer = message("error");
   answer["reason"] = fault.reason;

@@ -51,6 +51,9 @@ struct Fault {
 // The `error` that tells a fault.
 Json error_answer(const Fault& fault);
 
+// The `refused` that says why. `stream`: empty where the request names none, or where it is echoed.
+Json refusal_answer(const std::string& stream, const std::string& reason, const std::string& text);
+
 // One request's header. Every reader throws Fault, reason bad_message, when the field is missing or not what
 // it must be. Thread rule: one thread.
 class Request {

@@ -36,11 +36,13 @@ StreamTable::StreamTable(const Config& config, LoadedModel& model)
   for (int rate : kUsualRates) usual_filters_.try_emplace(rate, rate, model_rate_);
 }
 
-std::variant<Stream*, Refusal> StreamTable::open(StreamInfo wanted, std::int64_t owner_streams) {
+std::variant<Stream*, Refusal> StreamTable::open(StreamInfo wanted, std::int64_t owner_streams,
+                                                 FirstHotwords hotwords) {
   return open(std::move(wanted), owner_streams,
-              [this](Stream& stream, StreamInfo&& info, const dsp::ResamplerFilter& filter) {
+              [&](Stream& stream, StreamInfo&& info, const dsp::ResamplerFilter& filter) {
                 stream.prepare(std::move(info), filter, *model_);
                 stream.listening().readout->set_endpoint(endpoint_);
+                if (hotwords) stream.set_hotwords(*hotwords);  // a new stream has room for them
                 return std::optional<Refusal>();
               });
 }

@@ -32,6 +32,9 @@ struct Refusal {
 // more.
 std::int64_t most_heard_again(const ModelConfig& model) noexcept;
 
+// What a stream favours from its start: null, nothing; without a value, what the daemon's settings say.
+using FirstHotwords = std::optional<std::unique_ptr<const Hotwords>>;
+
 // A stream seen from outside, at one moment.
 struct StreamStatus {
   StreamInfo info;
@@ -56,7 +59,8 @@ class StreamTable {
 
   // Claims a slot for `wanted` (its epoch is chosen here, and its name when empty). The caller becomes the
   // stream's producer. Its owner has at most `owner_streams` at a time, if not 0.
-  std::variant<Stream*, Refusal> open(StreamInfo wanted, std::int64_t owner_streams = 0);
+  std::variant<Stream*, Refusal> open(StreamInfo wanted, std::int64_t owner_streams = 0,
+                                      FirstHotwords hotwords = {});
 
   // The same for a stream that goes on from `capsule`, as capsule->info: with its epoch, or with a new one
   // where that is 0. `hotwords` are made of those in it.

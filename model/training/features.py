@@ -7,6 +7,11 @@ import torch
 WINDOW, HOP, FFT, MELS, FLOOR = 400, 160, 512, 80, 1e-6
 
 
+def triangles(f, corner):
+    """Filters of height 1 over the frequencies f, each from one corner over the next to the one after that: (corners - 2, frequencies)."""
+    return torch.stack([torch.minimum((f - a) / (b - a), (c - f) / (c - b)).clamp(min=0) for a, b, c in zip(corner, corner[1:], corner[2:])])
+
+
 def mel_bank(warp=1.0):
     """(80, 257) in float64. warp > 1 reads the spectrum as that of a longer vocal tract (training only)."""
     mel = lambda f: 2595.0 * math.log10(1.0 + f / 700.0)
@@ -16,11 +21,7 @@ def mel_bank(warp=1.0):
     f = torch.arange(FFT // 2 + 1, dtype=torch.float64) * 16000 / FFT
     edge = 5800.0 * min(1.0, 1.0 / warp)                   # linear up to here, then bent so that Nyquist stays
     f = torch.where(f <= edge, f * warp, 8000.0 - (8000.0 - edge * warp) * (8000.0 - f) / (8000.0 - edge))
-    w = torch.zeros(MELS, FFT // 2 + 1, dtype=torch.float64)
-    for m in range(MELS):
-        a, b, c = corner[m:m + 3]
-        w[m] = torch.clamp(torch.minimum((f - a) / (b - a), (c - f) / (c - b)), min=0)
-    return w
+    return triangles(f, corner)
 
 
 def power(wav):

@@ -472,24 +472,27 @@ def main():
     out(f"recorded noise: {sum(map(len, recorded)) / 960000:.1f} min; without: {cfg['without'] or 'nothing'}")
     aug = Augment(pool.samples, net.mean, net.inv_std, rows.samples, dev, views, a.noise_clips, masks=cfg["masks"],
                   without=cfg["without"], recorded=recorded)
+
+    def planned():
+        """The next rows as they are."""
+        return aug.mixed(*(torch.from_numpy(x).to(dev) for x in rows.plan()[:3]))
+
+    def agree(*tensors):
+        """All processes' mean, in place."""
+        for t in tensors if world > 1 else ():
+            dist.all_reduce(t)
+            t /= world
+
     if not a.resume and not a.init and not a.teacher:
-        acc = []
-        for _ in range(3):
-            src, ints, fl, _, _, _ = rows.plan()
-            src, ints, fl = (torch.from_numpy(x).to(dev) for x in (src, ints, fl))
-            acc.append(log_mel(aug.mixed(src, ints, fl), aug.bank).reshape(-1, 80).double())
-        x = torch.cat(acc)
+        x = torch.cat([log_mel(planned(), aug.bank).reshape(-1, 80).double() for _ in range(3)])
         x = x[x.mean(-1) > -12.5]                          # digital silence says nothing about speech
         m, s = x.mean(0), 1 / x.std(0)
-        if world > 1:
-            for t in (m, s):
-                dist.all_reduce(t)
-                t /= world
+        agree(m, s)
         net.mean.copy_(m)
         net.inv_std.copy_(s)
     if listener:
-        planned = [[torch.from_numpy(x).to(dev) for x in rows.plan()[:3]] for _ in range(2)]
-        listener.standardise(torch.cat([aug.mixed(*p) for p in planned]), cfg["frames"])
+        listener.standardise(torch.cat([planned() for _ in range(2)]), cfg["frames"])
+        agree(listener.mean, listener.inv_std)
     if a.more:
         More(a.more.format(rank=rank), len(sets) - 1, pool, rows, out)
     if cuda:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from features import triangles
 from tensors import load_file, save_file
 
 RATE, WINDOW, HOP, MELS = 16000, 400, 160, 80
@@ -73,8 +74,8 @@ def mel_bank():
     hz = lambda m: m * 200 / 3 if m < 15 else 1000 * math.exp((m - 15) * step)
     corner = [hz(mel(RATE / 2) * i / (MELS + 1)) for i in range(MELS + 2)]
     f = torch.arange(WINDOW // 2 + 1, dtype=torch.float64) * RATE / WINDOW
-    rows = [torch.minimum((f - a) / (b - a), (c - f) / (c - b)).clamp(min=0) * 2 / (c - a) for a, b, c in zip(corner, corner[1:], corner[2:])]
-    return torch.stack(rows)
+    area = torch.tensor(corner[2:], dtype=torch.float64) - torch.tensor(corner[:-2], dtype=torch.float64)
+    return triangles(f, corner) * (2 / area[:, None])
 
 
 class Whisper:
